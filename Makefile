@@ -1,0 +1,101 @@
+# SPDX-License-Identifier: Apache-2.0
+#
+# make            build/nanoshim: one static-pie binary against musl
+# make test       unit and integration tests (root; installs what is missing)
+# make demo       real containers under a real containerd, beside the Go shim (root)
+# make lint       clang-tidy, cppcheck, scan-build
+# make install    DESTDIR= PREFIX=/usr/local
+# make deps       install the packages all of this needs (root), or say which
+
+VERSION = 0.1.0
+PREFIX ?= /usr/local
+B = build
+
+SRC = util.c json.c loop.c ttrpc.c op.c runtime.c options.c io.c mount.c cgroup.c event.c container.c task.c action.c shim.c
+PROTO = ttrpc types task events options
+PB = $(PROTO:%=$(B)/pb/%.pb.c)
+OBJ = $(SRC:%.c=$(B)/%.o) $(PB:.c=.o)
+NAMES = containerd-shim-runc-v2 containerd-shim-runc-v1 containerd-shim-crun-v2 containerd-shim-nano-v2
+
+TRIPLE = x86_64-linux
+MUSL = /usr/lib/$(TRIPLE)-musl
+LIBDIR = /usr/lib/$(TRIPLE)-gnu
+CC = musl-gcc
+LINK = gcc
+PYTHON = /usr/bin/python3
+
+# The kernel's and nanopb's headers by links in a folder of their own: the whole of /usr/include
+# would let glibc's headers leak in.
+K = $(B)/include
+KLINKS = linux asm-generic asm pb.h pb_common.h pb_decode.h pb_encode.h jsmn.h
+
+WARN = -std=gnu11 -Wall -Wextra -Werror -Wshadow -Wstrict-prototypes -Wmissing-prototypes \
+	-Wpointer-arith -Wwrite-strings -Wformat=2 -Wswitch-enum -Wvla -Wundef -Wstack-usage=3072
+CFLAGS = -Os -fPIE -fstack-protector-strong -ffunction-sections -fdata-sections \
+	-fno-asynchronous-unwind-tables -fno-unwind-tables -fmerge-all-constants -fno-inline-functions-called-once
+CPPFLAGS = -D_GNU_SOURCE -DVERSION='"$(VERSION)"' -I. -I$(B)/pb -idirafter $(K)
+LDFLAGS = -nostdlib -nostartfiles -static-pie -s -Wl,--gc-sections,--build-id=none \
+	-Wl,--no-dynamic-linker,-z,relro,-z,now,-z,noexecstack
+
+all: $(B)/nanoshim
+
+$(B)/nanoshim: $(OBJ)
+	$(LINK) $(LDFLAGS) -o $@ $(MUSL)/rcrt1.o $(MUSL)/crti.o $(OBJ) \
+		$(LIBDIR)/libprotobuf-nanopb.a $(MUSL)/libc.a \
+		$$($(LINK) -print-libgcc-file-name) $(MUSL)/crtn.o
+
+$(B)/%.o: %.c $(K)/.done $(B)/pb/.done
+	$(CC) $(WARN) $(CFLAGS) $(CPPFLAGS) -MMD -c -o $@ $<
+
+# Short-lived processes need not be frugal.
+$(B)/action.o: WARN += -Wno-stack-usage
+
+# nanopb's descriptors are written by its generator: our warnings are not its concern.
+$(B)/pb/%.o: $(B)/pb/.done
+	$(CC) $(CFLAGS) $(CPPFLAGS) -c -o $@ $(B)/pb/$*.c
+
+# PATH: the generator's interpreter is the distribution's python3, whatever comes first elsewhere.
+$(B)/pb/.done: $(wildcard proto/*)
+	@mkdir -p $(@D)
+	PATH=/usr/bin:/bin protoc --nanopb_out=$(@D) --nanopb_opt=-Iproto -Iproto $(PROTO:%=%.proto)
+	@touch $@
+
+$(K)/.done:
+	@mkdir -p $(@D)
+	for f in $(KLINKS); do \
+		d=/usr/include; [ $$f = asm ] && d=/usr/include/$(TRIPLE)-gnu; ln -sf $$d/$$f $(K)/; \
+	done
+	@touch $@
+
+# ---- unit tests: the host's C library, so that cmocka, the sanitizers and valgrind work --------
+UNIT = $(patsubst test/unit/%.c,$(B)/test/unit-%,$(wildcard test/unit/*.c))
+UNITFLAGS = -g -O1 -fsanitize=address,undefined -fno-sanitize-recover=all
+
+$(B)/test/unit-%: test/unit/%.c $(SRC) $(wildcard *.h) $(B)/pb/.done
+	@mkdir -p $(@D)
+	gcc $(WARN) -Wno-stack-usage $(UNITFLAGS) -D_GNU_SOURCE -DUNIT_TEST -DVERSION='"test"' -I. -I$(B)/pb \
+		-o $@ $< $(filter-out action.c shim.c,$(SRC)) $(PB) -lprotobuf-nanopb -lcmocka
+
+unit: $(UNIT)
+
+deps:
+	@test/deps
+
+test: deps
+	$(MAKE) all unit
+	test/run
+
+demo: deps
+	$(MAKE) all
+	test/demo
+
+install: $(B)/nanoshim
+	install -D -m 0755 $(B)/nanoshim $(DESTDIR)$(PREFIX)/bin/nanoshim
+	for n in $(NAMES); do ln -sf nanoshim $(DESTDIR)$(PREFIX)/bin/$$n; done
+
+clean:
+	rm -rf $(B)
+
+.PHONY: all unit deps test demo install clean
+.SECONDARY:
+-include $(wildcard $(B)/*.d)

@@ -1,0 +1,463 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * container.c - the tables of containers and processes, and what happens when one exits.
+ *
+ * There is one reaper. It notes status and time of whoever ended and goes on; nothing is decided
+ * there. A pid nobody knows may belong to a process whose pid file has not been read yet, so while
+ * any call that makes a process is in flight, unknown exits go to a stash, and proc_set_pid() looks
+ * there first. When the stash is full, strangers are simply not reaped for a while: a zombie keeps
+ * its status, and its pid.
+ *
+ * Since every process here is a child of the daemon (it is the subreaper) and only reap() reaps, a
+ * pid in these tables that has not exited can not have been given to anyone else: kill(2) is safe.
+ *
+ * procs_step() moves exits on, by the rules of contract 3.7:
+ *  - the exit of a process follows its start: it waits while an op is still to change its state;
+ *  - a dead init first has what is left of its container killed, and a frozen one thawed;
+ *  - its exit is the last of its container: all running execs come before;
+ *  - first the event is queued, then the Waits are answered.
+ */
+#include <errno.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <time.h>
+
+#include "events.pb.h"
+#include "shim.h"
+#include "task.pb.h"
+
+#define WAITER_MAX 2048
+#define STASH_MAX 512
+
+struct container containers[CONTAINER_MAX];
+struct proc procs[PROC_MAX];
+
+static unsigned int containers_used, procs_end; /* procs from here on are free */
+
+/* ---- slots ---- */
+
+static struct proc *proc_new(const struct container *c)
+{
+	for (unsigned int i = 0; i < PROC_MAX; i++) {
+		struct proc *p = &procs[i];
+
+		if (p->used)
+			continue;
+		*p = (struct proc){.used = true,
+				   .gen = (uint16_t)(p->gen + 1),
+				   .container = (uint16_t)(c - containers),
+				   .exited_at = {SENTINEL_SECONDS, 0}};
+		io_init(&p->io);
+		if (i >= procs_end)
+			procs_end = i + 1;
+		return p;
+	}
+	return NULL;
+}
+
+static void waits_release(const struct proc *p);
+
+static void proc_free(struct proc *p)
+{
+	waits_release(p);
+	io_close(&p->io);
+	pack_close(&p->pack);
+	p->used = false;
+	while (procs_end > 0 && !procs[procs_end - 1].used)
+		procs_end--;
+}
+
+struct container *container_new(void)
+{
+	for (unsigned int i = 0; i < CONTAINER_MAX; i++) {
+		struct container *c = &containers[i];
+		const struct proc *init;
+
+		if (c->used)
+			continue;
+		*c = (struct container){.gen = (uint16_t)(c->gen + 1)};
+		init = proc_new(c);
+		if (!init)
+			return NULL;
+		c->used = true;
+		c->init = (uint16_t)(init - procs);
+		containers_used++;
+		return c;
+	}
+	return NULL;
+}
+
+struct container *container_find(struct view id)
+{
+	for (unsigned int i = 0, left = containers_used; left > 0; i++) {
+		struct container *c = &containers[i];
+
+		left -= c->used;
+		if (c->used && view_is(id, c->id))
+			return c;
+	}
+	return NULL;
+}
+
+struct proc *container_init(const struct container *c)
+{
+	return &procs[c->init];
+}
+
+void container_free(struct container *c)
+{
+	for (unsigned int i = procs_end; i-- > 0;)
+		if (procs[i].used && procs[i].container == c - containers)
+			proc_free(&procs[i]);
+	pack_close(&c->pack);
+	c->used = false;
+	containers_used--;
+}
+
+unsigned int container_count(void)
+{
+	return containers_used;
+}
+
+struct proc *exec_new(struct container *c)
+{
+	struct proc *p = proc_new(c);
+
+	if (p)
+		p->is_exec = true;
+	return p;
+}
+
+struct proc *exec_find(const struct container *c, struct view exec_id)
+{
+	for (unsigned int i = 0; i < procs_end; i++) {
+		struct proc *p = &procs[i];
+
+		if (p->used && p->is_exec && p->container == c - containers && view_is(exec_id, p->id))
+			return p;
+	}
+	return NULL;
+}
+
+void exec_free(struct proc *p)
+{
+	proc_free(p);
+}
+
+void proc_set_state(struct proc *p, enum state state)
+{
+	static const char *const names[STATES] = {"new", "created", "running", "paused", "stopped"};
+
+	log_line(LOG_DEBUG, "%s: %s -> %s (pid %d)", p->id, names[p->state], names[state], p->pid);
+	p->state = state;
+}
+
+void op_about(struct op *op, const struct proc *p)
+{
+	op->proc = (uint16_t)(p - procs);
+	op->proc_gen = p->gen;
+	op->container = p->container;
+	op->container_gen = containers[p->container].gen;
+}
+
+struct container *op_container(const struct op *op)
+{
+	struct container *c = &containers[op->container];
+
+	return c->used && c->gen == op->container_gen ? c : NULL;
+}
+
+struct proc *op_proc(const struct op *op)
+{
+	struct proc *p = &procs[op->proc];
+
+	return p->used && p->gen == op->proc_gen ? p : NULL;
+}
+
+/* ---- Wait ---- */
+
+static struct waiter {
+	struct origin from; /* zeros: free */
+	uint16_t proc;
+	uint64_t deadline;
+} waiters[WAITER_MAX];
+static unsigned int waiters_end;
+
+bool wait_add(const struct proc *p, struct origin from, uint64_t deadline)
+{
+	for (unsigned int i = 0; i < WAITER_MAX; i++) {
+		if (waiters[i].from.gen)
+			continue;
+		waiters[i] = (struct waiter){from, (uint16_t)(p - procs), deadline};
+		if (i >= waiters_end)
+			waiters_end = i + 1;
+		return true;
+	}
+	return false;
+}
+
+static void wait_end(struct waiter *w)
+{
+	*w = (struct waiter){0};
+	while (waiters_end > 0 && !waiters[waiters_end - 1].from.gen)
+		waiters_end--;
+}
+
+/* With the status the process has now: of one that never ran that is 0, and never. */
+static void waits_release(const struct proc *p)
+{
+	WaitResponse response = {p->exit_status, true, {p->exited_at.seconds, p->exited_at.nanos}};
+
+	for (unsigned int i = waiters_end; i-- > 0;) {
+		if (!waiters[i].from.gen || waiters[i].proc != p - procs)
+			continue;
+		server_reply(waiters[i].from, &WaitResponse_msg, &response);
+		wait_end(&waiters[i]);
+	}
+}
+
+void waits_check(void)
+{
+	for (unsigned int i = waiters_end; i-- > 0;) {
+		struct waiter *w = &waiters[i];
+
+		if (!w->from.gen)
+			continue;
+		if (w->deadline && now >= w->deadline)
+			server_fail(w->from, CODE_DEADLINE_EXCEEDED, VIEW("context deadline exceeded"));
+		else if (server_knows(w->from))
+			continue;
+		wait_end(w);
+	}
+}
+
+/* ---- the reaper ---- */
+
+static struct exit {
+	pid_t pid;
+	int status;
+	struct stamp at;
+	uint32_t serial; /* of the latest op then */
+} stash[STASH_MAX];
+static unsigned int stashed;
+
+static void note_exit(struct proc *p, const struct exit *e)
+{
+	p->exited = true;
+	p->exited_at = e->at;
+	p->exit_status = (uint32_t)(WIFSIGNALED(e->status) ? 128 + WTERMSIG(e->status)
+							   : WEXITSTATUS(e->status));
+	log_line(LOG_DEBUG, "%s: pid %d exited with %u", p->id, p->pid, p->exit_status);
+	ops_wake((unsigned int)(p - procs));
+}
+
+static struct proc *proc_of(pid_t pid)
+{
+	for (unsigned int i = 0; i < procs_end; i++)
+		if (procs[i].used && procs[i].pid == pid && !procs[i].exited)
+			return &procs[i];
+	return NULL;
+}
+
+static void ended(pid_t pid, int status)
+{
+	struct exit e = {pid, status, {0}, op_newest()};
+	struct timespec ts;
+	struct proc *p;
+
+	if (op_child_ended(pid, status))
+		return;
+	clock_gettime(CLOCK_REALTIME, &ts);
+	e.at = (struct stamp){ts.tv_sec, (int32_t)ts.tv_nsec};
+	p = proc_of(pid);
+	if (p)
+		note_exit(p, &e);
+	else if (op_launching_since(e.serial))
+		stash[stashed++] = e; /* room is made sure of by reap() */
+}
+
+/* Entries older than every launch in flight are nobody's. */
+static void stash_tidy(void)
+{
+	unsigned int kept = 0;
+
+	for (unsigned int i = 0; i < stashed; i++)
+		if (op_launching_since(stash[i].serial))
+			stash[kept++] = stash[i];
+	stashed = kept;
+}
+
+void reap(void)
+{
+	int status;
+	pid_t pid;
+
+	loop_child = false;
+	stash_tidy();
+	while (stashed < STASH_MAX) {
+		pid = waitpid(-1, &status, WNOHANG);
+		if (pid <= 0)
+			return;
+		ended(pid, status);
+	}
+	/* Full: only those we know. The others are asked for again when a launch is over. */
+	loop_child = true;
+	for (unsigned int i = 0; i < procs_end; i++) {
+		const struct proc *p = &procs[i];
+
+		if (p->used && p->pid > 0 && !p->exited && waitpid(p->pid, &status, WNOHANG) > 0)
+			ended(p->pid, status);
+	}
+	for (unsigned int i = 0; i < OP_MAX; i++) {
+		pid = ops[i].run.pid;
+		if (ops[i].step && pid > 0 && waitpid(pid, &status, WNOHANG) > 0)
+			ended(pid, status);
+	}
+	loop_timer(now + 100);
+}
+
+int proc_set_pid(struct proc *p, pid_t pid, uint32_t serial)
+{
+	siginfo_t info;
+
+	for (unsigned int i = 0; i < stashed; i++) {
+		if (stash[i].pid != pid || (int32_t)(stash[i].serial - serial) < 0)
+			continue;
+		p->pid = pid;
+		note_exit(p, &stash[i]);
+		stash[i] = stash[--stashed];
+		return 0;
+	}
+	if (proc_of(pid) || waitid(P_PID, (id_t)pid, &info, WEXITED | WNOHANG | WNOWAIT) < 0)
+		return -ECHILD;
+	p->pid = pid;
+	return 0;
+}
+
+/* ---- exits ---- */
+
+static void kill_all_step(struct op *op)
+{
+	struct container *c = op_container(op);
+
+	if (op->phase == 0) {
+		const char *const args[] = {"kill", "--all", c->id, "9", NULL};
+
+		run_start(&op->run, &c->runtime, args, NULL, (struct view){0});
+		op_run(op, 1);
+		return;
+	}
+	if (run_failed(&op->run)) {
+		char buf[512];
+		struct text t = TEXT(buf);
+
+		run_ending(&op->run, &c->runtime, &t);
+		log_line(LOG_DEBUG, "%s: killing what init has left behind: %s", c->id, buf);
+	}
+	c->cleaning--;
+	op_done(op, NULL, NULL);
+}
+
+static void thaw_step(struct op *op)
+{
+	struct container *c = op_container(op);
+
+	if (op->phase == 0) {
+		const char *const args[] = {"resume", c->id, NULL};
+
+		run_start(&op->run, &c->runtime, args, NULL, (struct view){0});
+		op_run(op, 1);
+		return;
+	}
+	if (run_failed(&op->run))
+		log_line(LOG_WARN, "%s: could not be resumed after its init exited", c->id);
+	c->cleaning--;
+	op_done(op, NULL, NULL);
+}
+
+static void clean(struct container *c, op_step *step)
+{
+	struct op *op = op_new(step, (struct origin){0}, 0);
+
+	if (!op) {
+		log_line(LOG_ERROR, "%s: too many requests to clean up behind its init", c->id);
+		return;
+	}
+	op_about(op, container_init(c));
+	c->cleaning++;
+}
+
+static bool execs_run(const struct container *c)
+{
+	for (unsigned int i = 0; i < procs_end; i++) {
+		const struct proc *p = &procs[i];
+
+		if (p->used && p->is_exec && p->container == c - containers &&
+		    (p->busy || (p->state == STATE_RUNNING && !p->told)))
+			return true;
+	}
+	return false;
+}
+
+static void tell(struct proc *p)
+{
+	struct container *c = &containers[p->container];
+	TaskExit event = {.container_id = view_of(c->id),
+			  .id = view_of(p->id),
+			  .pid = (uint32_t)p->pid,
+			  .exit_status = p->exit_status,
+			  .has_exited_at = true,
+			  .exited_at = {p->exited_at.seconds, p->exited_at.nanos}};
+
+	proc_set_state(p, STATE_STOPPED);
+	event_push("exit", "TaskExit", &TaskExit_msg, &event);
+	p->told = true;
+	waits_release(p);
+	ops_wake((unsigned int)(p - procs));
+}
+
+static bool step(struct proc *p)
+{
+	struct container *c = &containers[p->container];
+
+	if (!p->exited || p->told || p->busy || p->state == STATE_NEW)
+		return false;
+	if (p->is_exec) {
+		if (p->state != STATE_RUNNING)
+			return false;
+		tell(p);
+		return true;
+	}
+	if (!c->exiting) {
+		c->exiting = true;
+		if (p->state == STATE_PAUSED)
+			clean(c, thaw_step);
+		if (!c->private_pids && !c->deleting)
+			clean(c, kill_all_step);
+		return true;
+	}
+	if (c->cleaning || execs_run(c))
+		return false;
+	tell(p);
+	return true;
+}
+
+bool procs_step(void)
+{
+	bool moved = false;
+
+	for (unsigned int i = 0; i < procs_end; i++)
+		moved |= procs[i].used && step(&procs[i]);
+	return moved;
+}
+
+void procs_want(void)
+{
+	for (unsigned int i = 0; i < procs_end; i++)
+		if (procs[i].used)
+			io_want(&procs[i].io, i);
+	for (unsigned int i = 0; i < waiters_end; i++)
+		if (waiters[i].from.gen && waiters[i].deadline)
+			loop_timer(waiters[i].deadline);
+}

@@ -1,0 +1,274 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * event.c - telling containerd what happened: an ordered queue, and the connection it goes out by.
+ *
+ * An event is encoded when it happens and queued as the payload of a Forward request. The oldest
+ * one is sent, and stays at the head of the queue until containerd has acknowledged it; only then
+ * comes the next. So the order holds, and nothing is lost while containerd restarts: the queue is
+ * memory, it grows as it must, and attempts go on - a second apart at first, then five.
+ *
+ * What containerd answers with an error, it has seen: it is tried again a few times, like the Go
+ * shim does, and then dropped with a log line, since one event it will never take must not hold
+ * back all others.
+ *
+ * The connection is closed a moment after the last event: an idle one would cost containerd more
+ * memory than all of this daemon.
+ */
+#include <errno.h>
+#include <poll.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <time.h>
+
+#include <pb_encode.h>
+
+#include "events.pb.h"
+#include "shim.h"
+#include "ttrpc.pb.h"
+
+#define PAGE 4096
+#define QUEUE_MAX (64U << 20)
+#define ANSWER_MS 5000
+#define LINGER_MS 1000
+#define REFUSALS_MAX 6
+#define WAIT_MAX_S 5
+
+/* Notes stand one behind the other: a uint32_t length, and the encoded ForwardRequest. */
+static char first_page[PAGE];
+static struct {
+	char *at;
+	size_t cap, head, tail;
+} queue = {first_page, PAGE, 0, 0};
+
+static char target[108]; /* containerd's socket; empty: events go nowhere */
+static struct conn conn = {.fd = -1};
+static uint32_t stream;    /* of the request in flight */
+static bool in_flight;     /* the head of the queue has been sent */
+static uint64_t limit;     /* for its answer */
+static uint64_t try_again; /* not before */
+static uint64_t idle_at;   /* close the connection then */
+static unsigned int failures, refusals;
+static bool nobody;
+
+void event_init(const char *address)
+{
+	struct view v = view_of(address);
+	struct text t = TEXT(target);
+
+	if (view_starts(v, "unix://"))
+		v = (struct view){v.at + 7, v.len - 7};
+	text_add(&t, v);
+	if (t.cut || t.len == 0) {
+		log_line(LOG_WARN, "no usable TTRPC_ADDRESS: events go nowhere");
+		target[0] = '\0';
+	}
+}
+
+/* ---- the queue ---- */
+
+static void queue_use(char *at, size_t cap)
+{
+	size_t len = queue.tail - queue.head;
+
+	memmove(at, queue.at + queue.head, len);
+	if (queue.at != first_page && queue.at != at)
+		pages_put(queue.at, queue.cap);
+	queue.at = at;
+	queue.cap = cap;
+	queue.head = 0;
+	queue.tail = len;
+}
+
+static bool queue_room(size_t need)
+{
+	size_t cap = queue.cap, len = queue.tail - queue.head;
+	char *at;
+
+	if (queue.cap - queue.tail >= need)
+		return true;
+	queue_use(queue.at, queue.cap);
+	if (queue.cap - queue.tail >= need)
+		return true;
+	while (cap < len + need)
+		cap *= 2;
+	at = cap <= QUEUE_MAX ? pages_get(cap) : NULL;
+	if (at)
+		queue_use(at, cap);
+	return at;
+}
+
+static struct view queue_first(void)
+{
+	uint32_t len;
+
+	memcpy(&len, queue.at + queue.head, sizeof(len));
+	return (struct view){queue.at + queue.head + sizeof(len), len};
+}
+
+static void queue_pop(void)
+{
+	queue.head += sizeof(uint32_t) + queue_first().len;
+	if (queue.head == queue.tail) {
+		queue.head = queue.tail = 0;
+		if (queue.at != first_page)
+			queue_use(first_page, PAGE);
+	}
+	refusals = failures = 0;
+}
+
+void event_push(const char *topic, const char *name, const pb_msgdesc_t *desc, const void *msg)
+{
+	char topic_buf[64], name_buf[64];
+	struct text t = TEXT(topic_buf), n = TEXT(name_buf);
+	ForwardRequest forward = {.has_envelope = true};
+	struct timespec ts;
+	pb_ostream_t out;
+	size_t size;
+	uint32_t len;
+
+	if (!target[0])
+		return;
+	clock_gettime(CLOCK_REALTIME, &ts);
+	text_printf(&t, "/tasks/%s", topic);
+	text_printf(&n, "containerd.events.%s", name);
+	forward.envelope = (Envelope){
+		.has_timestamp = true,
+		.timestamp = {ts.tv_sec, (int32_t)ts.tv_nsec},
+		.namespace = view_of(self.namespace),
+		.topic = {t.at, t.len},
+		.has_event = true,
+		.event = {{n.at, n.len}, {desc, msg}},
+	};
+	if (!pb_get_encoded_size(&size, &ForwardRequest_msg, &forward) || size > FRAME_DATA_MAX ||
+	    !queue_room(sizeof(len) + size)) {
+		log_line(LOG_ERROR, "no memory for event %s: it is lost", t.at);
+		return;
+	}
+	len = (uint32_t)size;
+	memcpy(queue.at + queue.tail, &len, sizeof(len));
+	out = pb_ostream_from_buffer((pb_byte_t *)queue.at + queue.tail + sizeof(len), size);
+	if (pb_encode(&out, &ForwardRequest_msg, &forward))
+		queue.tail += sizeof(len) + size;
+	event_flush();
+}
+
+bool event_idle(void)
+{
+	return queue.head == queue.tail;
+}
+
+bool event_hopeless(void)
+{
+	return nobody;
+}
+
+/* ---- the connection ---- */
+
+static void later(void)
+{
+	failures++;
+	try_again = now + 1000 * (failures < WAIT_MAX_S ? failures : WAIT_MAX_S);
+}
+
+static void hang_up(void)
+{
+	conn_close(&conn);
+	in_flight = false;
+}
+
+static void dial(void)
+{
+	struct sockaddr_un to = {.sun_family = AF_UNIX};
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+
+	memcpy(to.sun_path, target, sizeof(to.sun_path));
+	if (fd >= 0 && connect(fd, (struct sockaddr *)&to, sizeof(to)) == 0) {
+		conn_open(&conn, fd);
+		stream = UINT32_MAX; /* the first one is 1 */
+		nobody = false;
+		return;
+	}
+	nobody = errno == ENOENT || errno == ECONNREFUSED;
+	if (failures == 0)
+		log_line(LOG_WARN, "events: %s: %s; they are kept", target, strerror(errno));
+	fd_close(&fd);
+	later();
+}
+
+void event_flush(void)
+{
+	Request request = {.service = VIEW("containerd.services.events.ttrpc.v1.Events"),
+			   .method = VIEW("Forward"),
+			   .timeout_nano = ANSWER_MS * INT64_C(1000000)};
+
+	if (conn.dead) {
+		hang_up();
+		if (failures++ > 0) /* the first time it was just an old connection */
+			later();
+	}
+	if (in_flight && now >= limit) {
+		log_line(LOG_WARN, "events: no answer in %d ms", ANSWER_MS);
+		hang_up();
+		later();
+	}
+	if (event_idle()) {
+		if (conn.fd >= 0 && now >= idle_at)
+			hang_up();
+		return;
+	}
+	if (in_flight || now < try_again)
+		return;
+	if (conn.fd < 0)
+		dial();
+	if (conn.fd < 0)
+		return;
+	stream += 2;
+	request.payload = queue_first();
+	in_flight = true;
+	limit = now + ANSWER_MS;
+	conn_send(&conn, stream, FRAME_REQUEST, &Request_msg, &request);
+}
+
+void event_want(void)
+{
+	if (conn.fd >= 0) {
+		conn_want(&conn, REF_PUBLISH, 0);
+		loop_timer(in_flight ? limit : event_idle() ? idle_at : try_again);
+	} else if (!event_idle()) {
+		loop_timer(try_again);
+	}
+}
+
+void event_receive(short got)
+{
+	struct frame f;
+
+	if (conn.tx.len > 0)
+		conn_flush(&conn);
+	else if (got)
+		conn_receive(&conn);
+	while (conn_frame(&conn, &f)) {
+		Response response = {0};
+
+		if (!in_flight || f.type != FRAME_RESPONSE || f.stream != stream)
+			continue;
+		in_flight = false;
+		idle_at = now + LINGER_MS;
+		if (!msg_decode(f.data, &Response_msg, &response) || response.status.code != 0) {
+			log_line(LOG_WARN, "containerd refused an event: %.*s",
+				 VIEW_FMT(response.status.message));
+			if (++refusals < REFUSALS_MAX) {
+				later();
+				continue;
+			}
+		}
+		queue_pop();
+	}
+}
+
+void event_hurry(void)
+{
+	if (!in_flight)
+		try_again = now;
+}

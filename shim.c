@@ -1,0 +1,348 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * shim.c - main: what the program is by the name it is called and the words behind it, and the daemon
+ * with its loop.
+ *
+ * The daemon observes, decides, speaks: each turn of its loop first lets whoever has something
+ * ready read it and note facts, then steps all operations and exits until nothing moves any more,
+ * and then sends what is due and frees what is over. Nothing in it ever sleeps but the one ppoll.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "shim.h"
+
+#define FLUSH_MS 5000
+#define LISTEN_FD 3
+
+extern char **environ;
+
+struct daemon self;
+
+/* ---- the command line (contract 1.2) ---- */
+
+struct cmdline cmdline = {.namespace = "", .id = "", .address = "", .bundle = "", .socket = "", .action = ""};
+
+static const struct flag {
+	const char *name;
+	const char **text;
+	bool *on;
+	const char *usage;
+} flags[] = {
+	{"namespace", &cmdline.namespace, NULL, "namespace that owns the shim"},
+	{"id", &cmdline.id, NULL, "id of the task"},
+	{"address", &cmdline.address, NULL, "grpc address back to main containerd"},
+	{"publish-binary", &cmdline.publish_binary, NULL, "path to publish binary (not used)"},
+	{"bundle", &cmdline.bundle, NULL, "path to the bundle if not workdir"},
+	{"socket", &cmdline.socket, NULL, "socket path to serve"},
+	{"debug", NULL, &cmdline.debug, "enable debug output in logs"},
+	{"debug-socket", &cmdline.debug_socket, NULL, "debug socket path to serve (not used)"},
+	{"v", NULL, &cmdline.version, "show the shim version and exit"},
+	{"version", NULL, &cmdline.version, "show the shim version and exit"},
+	{"info", NULL, &cmdline.info, "get the option protobuf from stdin, print the shim info protobuf"},
+};
+
+static void usage(FILE *to)
+{
+	fprintf(to, "Usage of %s:\n", cmdline.argv0);
+	for (size_t i = 0; i < COUNT(flags); i++)
+		fprintf(to, "  -%s%s\n    \t%s\n", flags[i].name, flags[i].text ? " string" : "",
+			flags[i].usage);
+}
+
+static _Noreturn void usage_error(const char *what, const char *name)
+{
+	fprintf(stderr, "%s-%s\n", what, name);
+	usage(stderr);
+	exit(2);
+}
+
+static const struct flag *flag_find(const char *name, size_t len)
+{
+	for (size_t i = 0; i < COUNT(flags); i++)
+		if (view_is((struct view){name, len}, flags[i].name))
+			return &flags[i];
+	return NULL;
+}
+
+/* By the rules of Go's flag package: one dash or two, value behind '=' or as the next word. */
+static void parse_args(int argc, char **argv)
+{
+	int i = 1;
+
+	for (; i < argc && argv[i][0] == '-' && argv[i][1]; i++) {
+		const char *name = argv[i] + 1 + (argv[i][1] == '-');
+		const char *value = strchr(name, '=');
+		size_t len = value ? (size_t)(value - name) : strlen(name);
+		const struct flag *f;
+
+		if (len == 0 && !value) { /* "--" */
+			i++;
+			break;
+		}
+		if (view_is((struct view){name, len}, "h") || view_is((struct view){name, len}, "help")) {
+			usage(stderr);
+			exit(0);
+		}
+		f = flag_find(name, len);
+		if (!f)
+			usage_error("flag provided but not defined: ", name);
+		if (f->on)
+			*f->on = !value || !(strcmp(value + 1, "false") == 0 || strcmp(value + 1, "0") == 0);
+		else if (value)
+			*f->text = value + 1;
+		else if (++i < argc)
+			*f->text = argv[i];
+		else
+			usage_error("flag needs an argument: ", name);
+	}
+	if (i < argc)
+		cmdline.action = argv[i];
+}
+
+void die(const char *fmt, ...)
+{
+	char buf[2048];
+	struct text t = TEXT(buf);
+	va_list list;
+
+	text_printf(&t, "%s: ", cmdline.runtime);
+	va_start(list, fmt);
+	text_vprintf(&t, fmt, list);
+	va_end(list);
+	write_all(STDERR_FILENO, (struct view){t.at, t.len});
+	exit(1);
+}
+
+/* What we are by the name we were called: containerd-shim-NAME-VERSION runs NAME. */
+static void take_name(const char *argv0)
+{
+	static char binary[64];
+	struct text runtime = TEXT(cmdline.runtime), b = TEXT(binary);
+	char found[256];
+	struct view rest, kind;
+
+	cmdline.argv0 = argv0;
+	cmdline.name = strrchr(argv0, '/') ? strrchr(argv0, '/') + 1 : argv0;
+	rest = view_of(cmdline.name);
+	if (view_starts(rest, "containerd-shim-")) {
+		rest = view_of(cmdline.name + strlen("containerd-shim-"));
+		kind = view_cut(&rest, '-');
+	} else {
+		kind = VIEW("runc");
+		rest = VIEW("v2");
+	}
+	text_printf(&runtime, "io.containerd.%.*s.%.*s", VIEW_FMT(kind), VIEW_FMT(rest));
+	text_add(&b, kind);
+	if (view_is(kind, "nano")) {
+		struct text path = TEXT(found);
+
+		self.runtime = find_binary("crun", &path) == 0 ? "crun" : "runc";
+	} else {
+		self.runtime = binary;
+	}
+	prctl(PR_SET_NAME, cmdline.name);
+}
+
+static void print_version(void)
+{
+	printf("%s:\n  Version:  %s\n  Revision: nanoshim\n  Go version: none\n\n", cmdline.name, VERSION);
+}
+
+/* ---- the daemon ---- */
+
+static char socket_file[128]; /* to be removed at the end, if it is still this one: */
+static struct stat socket_stat;
+
+/* The name we are found by stands in the bundle's `address`; the socket itself only knows the one
+ * it was made under. */
+static void take_socket(void)
+{
+	char buf[160];
+	ssize_t n;
+
+	if (cmdline.socket[0]) {
+		struct text t = TEXT(socket_file);
+		int fd;
+
+		text_add(&t, view_of(cmdline.socket));
+		if (t.len > SOCKET_PATH_MAX)
+			die("\"%s\": unix socket path too long (> %d)", cmdline.socket, SOCKET_PATH_MAX);
+		unlink(socket_file);
+		fd = listen_at(socket_file);
+		if (fd < 0)
+			die("listen unix %s: %s", cmdline.socket, strerror(errno));
+		server_listen(fd);
+	} else {
+		struct text t = TEXT(socket_file);
+		int on = 0;
+		socklen_t len = sizeof(on);
+
+		if (getsockopt(LISTEN_FD, SOL_SOCKET, SO_ACCEPTCONN, &on, &len) < 0 || !on)
+			die("fd %d is no listening socket", LISTEN_FD);
+		fcntl(LISTEN_FD, F_SETFD, FD_CLOEXEC);
+		fcntl(LISTEN_FD, F_SETFL, O_NONBLOCK);
+		server_listen(LISTEN_FD);
+		n = file_read("address", buf, sizeof(buf));
+		if (n > 0 && view_starts((struct view){buf, (size_t)n}, "unix://"))
+			text_add(&t, (struct view){buf + 7, (size_t)n - 7});
+	}
+	if (socket_file[0] && stat(socket_file, &socket_stat) < 0)
+		socket_file[0] = '\0';
+}
+
+static void remove_socket(void)
+{
+	struct stat st;
+
+	if (socket_file[0] && stat(socket_file, &st) == 0 && st.st_ino == socket_stat.st_ino &&
+	    st.st_dev == socket_stat.st_dev)
+		unlink(socket_file);
+	socket_file[0] = '\0';
+}
+
+/* fd 2 becomes the FIFO that containerd copies to its own log. It is opened for both directions: so
+ * it needs no reader to be there, and lines written while containerd is away are kept in it. */
+static void open_log(void)
+{
+	int fd = open("log", O_RDWR | O_NONBLOCK | O_CLOEXEC);
+
+	if (fd >= 0)
+		dup3(fd, STDERR_FILENO, O_CLOEXEC);
+	fd_close(&fd);
+}
+
+static void close_inherited(int from)
+{
+	for (int fd = from, max = (int)sysconf(_SC_OPEN_MAX); fd < max; fd++)
+		close(fd);
+}
+
+/* What systemd's readiness protocol would take for a message from containerd itself. */
+static void forget_notify_socket(void)
+{
+	char **to = environ;
+
+	for (char **e = environ; *e; e++)
+		if (strncmp(*e, "NOTIFY_SOCKET=", strlen("NOTIFY_SOCKET=")) != 0)
+			*to++ = *e;
+	*to = NULL;
+}
+
+static void dispatch(const struct ref *ref)
+{
+	struct proc *p = &procs[ref->slot];
+
+	switch ((enum ref_kind)ref->kind) {
+	case REF_LISTEN:
+		server_accept();
+		event_hurry(); /* a restarted containerd comes back by this door */
+		break;
+	case REF_CONN:
+		task_receive(ref->slot, ref->got);
+		break;
+	case REF_PUBLISH:
+		event_receive(ref->got);
+		break;
+	case REF_PUMP:
+		io_pump(&p->io, ref->part);
+		if (io_drained(&p->io))
+			ops_wake(ref->slot);
+		break;
+	case REF_CONSOLE:
+	case REF_LOGGER:
+	case REF_OOM:
+		break;
+	}
+}
+
+/* One turn: observe, decide, speak. */
+static void turn(void)
+{
+	struct ref ref;
+
+	server_want();
+	event_want();
+	procs_want();
+	ops_want();
+	loop_wait();
+	if (loop_child)
+		reap();
+	while (loop_next(&ref))
+		dispatch(&ref);
+	while (ops_step() | procs_step())
+		;
+	waits_check();
+	event_flush();
+	server_sweep();
+}
+
+/* To stop serving is not to stop at once: replies and events that are due still go out. The name
+ * goes first, so that no `start` finds a daemon that is about to leave. */
+static void finish(void)
+{
+	uint64_t limit = now + FLUSH_MS;
+
+	remove_socket();
+	server_accept(); /* whoever came by that name just now is served, or told by a closed connection */
+	server_close();
+	while (now < limit && (server_pending() > 0 || (!event_idle() && !event_hopeless()))) {
+		loop_timer(limit);
+		turn();
+	}
+}
+
+static void daemon_main(void)
+{
+	close_inherited(cmdline.socket[0] ? LISTEN_FD : LISTEN_FD + 1);
+	setpgid(0, 0);
+	loop_init();
+	prctl(PR_SET_CHILD_SUBREAPER, 1);
+	take_socket();
+	open_log();
+	forget_notify_socket();
+	event_init(getenv("TTRPC_ADDRESS"));
+	while (!loop_terminate && !(task_shutdown && container_count() == 0))
+		turn();
+	finish();
+}
+
+int main(int argc, char **argv)
+{
+	sigset_t none;
+
+	sigemptyset(&none);
+	sigprocmask(SIG_SETMASK, &none, NULL);
+	signal(SIGCHLD, SIG_DFL); /* ignored, no child could be waited for */
+	take_name(argc > 0 ? argv[0] : "containerd-shim-runc-v2");
+	parse_args(argc, argv);
+	if (cmdline.version) {
+		print_version();
+		return 0;
+	}
+	self.namespace = cmdline.namespace;
+	log_debug = cmdline.debug;
+	if (cmdline.info) {
+		action_info();
+		return 0;
+	}
+	if (!cmdline.namespace[0])
+		die("shim namespace cannot be empty");
+	if (strcmp(cmdline.action, "start") == 0) {
+		action_start();
+	} else if (strcmp(cmdline.action, "delete") == 0) {
+		prctl(PR_SET_CHILD_SUBREAPER, 1);
+		action_delete();
+	} else {
+		daemon_main();
+	}
+	return 0;
+}

@@ -1,0 +1,515 @@
+# SPDX-License-Identifier: Apache-2.0
+# shellcheck shell=bash
+#
+# lib.bash - the laboratory: a private containerd with the shim under test, and what tests ask of it.
+#
+# A laboratory is a directory (LAB). In it lie containerd's root, state, sockets and log, a bin/ that
+# comes first on containerd's PATH, and a run/ that is mounted over /run. All of it lives in a mount
+# namespace of its own, kept by a guard process; nothing outside LAB is written except cgroups, which
+# are named after a containerd namespace (NS) nobody else has. The guard watches the process that
+# built the laboratory and clears everything away if that one dies without having done so itself.
+#
+# What is ours is recognised by NANOSHIM_LAB=... in its environment, which shims and runtimes inherit
+# from containerd, and by the cgroups of NS. Nothing else is ever signalled.
+#
+# Environment: SHIM (default build/nanoshim), RUNTIME (runc or crun), CONTAINERD, CTR,
+# CI=true or MUST_WORK=1 (a test that cannot run has failed), KEEP=1 (show containerd's log at the end).
+
+PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin
+LIB=$(realpath "${BASH_SOURCE[0]}")
+ROOT=${LIB%/test/shim/lib.bash}
+
+: "${SHIM:=$ROOT/build/nanoshim}" "${RUNTIME:=runc}" "${CONTAINERD:=containerd}" "${CTR:=ctr}"
+IMAGE=nanoshim.test/busybox:1
+export SHIM RUNTIME CONTAINERD CTR IMAGE
+
+# ---------------------------------------------------------------------------------- small tools ---
+
+say() { printf '%s\n' "$*" >&2; }
+
+fail() {
+	say "$*"
+	return 1
+}
+
+equal() { # WANTED GOT [WHAT]
+	[[ $1 == "$2" ]] || fail "${3:-value}: wanted '$1', got '$2'"
+}
+
+contains() { # TEXT PATTERN (extended regular expression)
+	grep -Eq -- "$2" <<<"$1" || fail "no /$2/ in: $1"
+}
+
+refuse() { # COMMAND...: it must fail; its output and status are left in $output and $status
+	status=0
+	output=$("$@" 2>&1) || status=$?
+	((status != 0)) || fail "should have failed: $*"
+}
+
+# Polls CONDITION... (a silent command) until it is true; the only way anything here waits.
+wait_for() { # SECONDS CONDITION...
+	local end=$((SECONDS + $1 + 1))
+	shift
+	until "$@"; do
+		if ((SECONDS >= end)); then
+			fail "gave up waiting for: $*"
+			return
+		fi
+		sleep 0.05
+	done
+}
+
+not() { ! "$@"; }
+
+alive() { # PID: exists and is not a zombie
+	local stat
+	{ read -r stat <"/proc/$1/stat"; } 2>/dev/null || return 1
+	[[ ${stat##*) } != [ZX]* ]]
+}
+
+dead() { ! alive "$1"; }
+
+must_work() { [[ ${CI:-} == true || ${MUST_WORK:-} == 1 ]]; }
+
+need() { # WHAT CONDITION...: skip unless it holds; fail where everything has to work
+	local what=$1
+	shift
+	if ! "$@" >/dev/null 2>&1; then
+		if must_work; then
+			fail "cannot run without $what"
+			return
+		fi
+		skip "needs $what"
+	fi
+}
+
+# The Go shim is the yardstick these tests are checked against; it is recognised by its own build.
+is_go() { readelf -SW "$SHIM" | grep -Eq '\.(gopclntab|go\.buildinfo)'; }
+
+not_for_go() { # WHY
+	if is_go; then
+		skip "Go shim: $1"
+	fi
+}
+
+# -------------------------------------------------------------------------------- the laboratory ---
+
+lab_config() {
+	cat <<-EOF
+		version = 2
+		root = "$LAB/root"
+		state = "$LAB/state"
+		disabled_plugins = ["io.containerd.grpc.v1.cri", "io.containerd.cri.v1.images",
+		  "io.containerd.cri.v1.runtime", "io.containerd.nri.v1.nri",
+		  "io.containerd.snapshotter.v1.aufs", "io.containerd.snapshotter.v1.blockfile",
+		  "io.containerd.snapshotter.v1.btrfs", "io.containerd.snapshotter.v1.devmapper",
+		  "io.containerd.snapshotter.v1.zfs"]
+		[grpc]
+		  address = "$LAB/c.sock"
+		[ttrpc]
+		  address = "$LAB/t.sock"
+		[debug]
+		  address = "$LAB/d.sock"
+		  level = "info"
+		[plugins."io.containerd.internal.v1.opt"]
+		  path = "$LAB/opt"
+	EOF
+}
+
+# An image of busybox and its links in the format of `docker save`.
+lab_image() { # FILE
+	local dir=$LAB/image arch name
+	case $(uname -m) in
+	x86_64) arch=amd64 ;;
+	aarch64) arch=arm64 ;;
+	armv*) arch=arm ;;
+	*) arch=$(uname -m) ;;
+	esac
+	mkdir -p "$dir"/root/{bin,dev,etc,proc,root,sys,tmp}
+	cp "$(command -v busybox)" "$dir/root/bin/busybox"
+	for name in $("$dir/root/bin/busybox" --list); do
+		[[ $name == busybox ]] || ln -s busybox "$dir/root/bin/$name"
+	done
+	echo root:x:0:0:root:/root:/bin/sh >"$dir/root/etc/passwd"
+	echo root:x:0: >"$dir/root/etc/group"
+	tar -C "$dir/root" --owner=0 --group=0 -cf "$dir/layer.tar" .
+	cat >"$dir/config.json" <<-EOF
+		{"architecture": "$arch", "os": "linux",
+		 "config": {"Env": ["PATH=/bin"], "Cmd": ["sh"], "WorkingDir": "/"},
+		 "rootfs": {"type": "layers",
+		  "diff_ids": ["sha256:$(sha256sum "$dir/layer.tar" | cut -d' ' -f1)"]}}
+	EOF
+	cat >"$dir/manifest.json" <<-EOF
+		[{"Config": "config.json", "RepoTags": ["$IMAGE"], "Layers": ["layer.tar"]}]
+	EOF
+	tar -C "$dir" -cf "$1" manifest.json config.json layer.tar
+	rm -rf "$dir"
+}
+
+# Builds a laboratory and leaves LAB, NS and what belongs to them in the environment.
+lab_up() { # [NAME=FILE for bin/ ...], default: the shim under test under all its names
+	local link
+	export LAB NS LAB_MNT CONTAINERD_SNAPSHOTTER=overlayfs
+	LAB=$(mktemp -d "${TMPDIR:-/tmp}/nanoshim.XXXXXX")
+	NS=lab-${LAB##*.}
+	mkdir -p "$LAB"/{bin,run/containerd,fifo}
+	if (($# == 0)); then
+		set -- containerd-shim-runc-v2="$SHIM"
+		is_go || set -- "$@" containerd-shim-{runc-v1,crun-v2,nano-v2}="$SHIM"
+	fi
+	for link; do
+		ln -s "$(realpath "${link#*=}")" "$LAB/bin/${link%%=*}"
+	done
+	lab_config >"$LAB/config.toml"
+
+	setsid unshare -m bash "$LIB" guard "$LAB" "$NS" $$ \
+		</dev/null >"$LAB/guard.log" 2>&1 3>&- 4>&- 5>&- 6>&- 7>&- 8>&- 9>&- &
+	echo $! >"$LAB/guard.pid"
+	disown $!
+	LAB_MNT=/proc/$!/ns/mnt
+	if ! wait_for 20 test -e "$LAB/ready"; then
+		cat "$LAB/guard.log" >&2
+		return 1
+	fi
+
+	containerd_start || return
+	if ! ctr plugins ls | grep -Eq 'snapshotter\S* +overlayfs +\S+ +ok'; then
+		CONTAINERD_SNAPSHOTTER=native
+	fi
+	lab_image "$LAB/image.tar"
+	ctr image import "$LAB/image.tar" >/dev/null
+}
+
+# The guard holds the mount namespace. On hybrid hosts it hides the v2 hierarchy, which crun refuses.
+lab_guard() { # LAB NS OWNER
+	local LAB=$1 NS=$2
+	trap '' HUP INT TERM
+	mount --bind "$LAB/run" /run
+	if mountpoint -q /sys/fs/cgroup/unified; then
+		umount /sys/fs/cgroup/unified
+	fi
+	mkfifo "$LAB/gate"
+	exec 9<>"$LAB/gate"
+	: >"$LAB/ready"
+	while alive "$3"; do
+		read -rt 1 -u 9 || :
+	done
+	lab_wipe
+}
+
+in_lab() { nsenter --mount="$LAB_MNT" -- "$@"; }
+
+lab_cgroups() { # the directories of ours, children first
+	local dir
+	for dir in /sys/fs/cgroup/"$NS" /sys/fs/cgroup/*/"$NS"; do
+		if [[ -d $dir ]]; then
+			find "$dir" -depth -mindepth "${1:-1}" -type d 2>/dev/null || :
+		fi
+	done
+}
+
+lab_procs() { # everything of ours but containerd: shims, runtimes, containers
+	local pid cg self
+	self=$(cat "$LAB/containerd.pid" 2>/dev/null || :)
+	{
+		grep -lzxF "NANOSHIM_LAB=$LAB" /proc/[0-9]*/environ 2>/dev/null | cut -d/ -f3 || :
+		lab_cgroups | while read -r cg; do
+			cat "$cg/cgroup.procs" 2>/dev/null || :
+		done
+	} | sort -un | while read -r pid; do
+		if [[ $pid != "$self" ]] && alive "$pid"; then
+			echo "$pid"
+		fi
+	done
+}
+
+lab_wipe() { # ends every process of ours, then removes cgroups, mounts and files
+	local pid cg turn mnt
+	pid=$(cat "$LAB/containerd.pid" 2>/dev/null || :)
+	if [[ $pid ]] && grep -qzxF "NANOSHIM_LAB=$LAB" "/proc/$pid/environ" 2>/dev/null; then
+		kill -KILL "$pid" 2>/dev/null || :
+	fi
+	for ((turn = 0; turn < 100; turn++)); do
+		pid=$(lab_procs)
+		[[ $pid ]] || break
+		lab_cgroups | while read -r cg; do
+			if [[ -w $cg/freezer.state ]]; then
+				echo THAWED >"$cg/freezer.state" || :
+			elif [[ -w $cg/cgroup.freeze ]]; then
+				echo 0 >"$cg/cgroup.freeze" || :
+			fi
+		done 2>/dev/null
+		# shellcheck disable=SC2086 # a list of numbers
+		kill -KILL $pid 2>/dev/null || :
+		sleep 0.05
+	done
+	lab_cgroups 0 | while read -r cg; do
+		rmdir "$cg" 2>/dev/null || :
+	done
+	if [[ ${LAB_MNT:-} && -e $LAB_MNT ]]; then
+		mnt=(in_lab)
+	else
+		mnt=() # this is the guard itself
+	fi
+	awk -v lab="$LAB/" 'index($5, lab) == 1 { print $5 }' /proc/"${LAB_GUARD:-self}"/mountinfo |
+		sort -r | while read -r pid; do
+			"${mnt[@]}" umount -l "$pid" 2>/dev/null || :
+		done
+	rm -rf --one-file-system "$LAB"
+}
+
+lab_down() {
+	local guard
+	[[ ${LAB:-} && -d $LAB ]] || return 0
+	if [[ ${KEEP:-} ]]; then
+		cat "$LAB/containerd.log" >&2
+	fi
+	guard=$(<"$LAB/guard.pid")
+	LAB_GUARD=$guard lab_wipe
+	kill -KILL "$guard" 2>/dev/null || :
+	if [[ -e $LAB ]]; then
+		fail "not removed: $LAB"
+	fi
+}
+
+# After a failed test: away with what it left, so that the next one starts from nothing.
+lab_reset() {
+	local id pid
+	if ! alive "$(<"$LAB/containerd.pid")"; then
+		containerd_start || return 0
+	fi
+	for id in $(ctr task ls -q 2>/dev/null); do
+		ctr task rm -f "$id" >/dev/null 2>&1 || :
+	done
+	for pid in $(lab_procs); do
+		kill -KILL "$pid" 2>/dev/null || :
+	done
+	for id in $(ctr container ls -q 2>/dev/null); do
+		ctr container rm "$id" >/dev/null 2>&1 || :
+	done
+}
+
+containerd_start() {
+	setsid nsenter --mount="$LAB_MNT" -- env -i NANOSHIM_LAB="$LAB" PATH="$LAB/bin:$PATH" HOME=/root \
+		"$CONTAINERD" -c "$LAB/config.toml" \
+		</dev/null >>"$LAB/containerd.log" 2>&1 3>&- 4>&- 5>&- 6>&- 7>&- 8>&- 9>&- &
+	echo $! >"$LAB/containerd.pid"
+	disown $!
+	if ! wait_for 30 ctr_answers; then
+		tail -n 20 "$LAB/containerd.log" >&2
+		return 1
+	fi
+}
+
+ctr_answers() { CTR_TIMEOUT=5 ctr version >/dev/null 2>&1; }
+
+containerd_kill() { # [SIGNAL], default KILL
+	local pid
+	pid=$(<"$LAB/containerd.pid")
+	kill -"${1:-KILL}" "$pid"
+	wait_for 20 dead "$pid"
+}
+
+# ctr inside the laboratory; bounded, so that nothing can hang for ever.
+ctr() {
+	timeout --foreground -k 5 "${CTR_TIMEOUT:-60}" nsenter --mount="$LAB_MNT" -- \
+		"$CTR" -a "$LAB/c.sock" -n "$NS" "$@"
+}
+
+# ctr run with the runtime of this pass; the image comes by itself: ctr_run [OPTION...] ID [WORD...]
+ctr_run() {
+	local opts=()
+	while [[ ${1:-} == -* ]]; do
+		case $1 in
+		-d | --rm | --null-io | --detach | --tty | --read-only | --net-host) opts+=("$1") ;;
+		*)
+			opts+=("$1" "$2")
+			shift
+			;;
+		esac
+		shift
+	done
+	if [[ $RUNTIME != runc && ! " ${opts[*]} " == *" --run"* ]]; then
+		opts+=(--runc-binary "$RUNTIME")
+	fi
+	ctr run "${opts[@]}" "$IMAGE" "$@"
+}
+
+# Ends and removes detached containers.
+ctr_rm() { # ID...
+	local id
+	for id; do
+		ctr task rm -f "$id" >/dev/null 2>&1 || fail "task rm -f $id" || return
+		ctr container rm "$id" || return
+	done
+}
+
+task_pid() { ctr task ls | awk -v id="$1" '$1 == id { print $2 }'; }
+task_state() { ctr task ls | awk -v id="$1" '$1 == id { print $3 }'; }
+task_is() { [[ $(task_state "$1") == "$2" ]]; } # ID STATE
+
+# ------------------------------------------------------------------------------------- the shims ---
+
+# Daemons of this laboratory's containerd, oldest first; the short-lived start and delete calls are
+# told by their last word, a child between fork and exec by having a daemon for parent.
+shim_pids() { # [ID]
+	local pid line
+	for pid in $(pgrep -f -- " -address $LAB/c\.sock( |$)" || :); do
+		line=$({ tr '\0' ' ' <"/proc/$pid/cmdline"; } 2>/dev/null || :)
+		if [[ ! $line || $line =~ \ (start|delete)\ $ || $line == ctr\ * ]]; then
+			continue
+		fi
+		if [[ ${1:-} && ! $line =~ \ -id\ ${1}\  ]]; then
+			continue
+		fi
+		line=$({ awk '/^PPid:/ { print $2 }' "/proc/$pid/status"; } 2>/dev/null || :)
+		line=$({ tr '\0' ' ' <"/proc/${line:-x}/cmdline"; } 2>/dev/null || :)
+		if [[ $line != *" -address $LAB/c.sock "* ]]; then
+			echo "$pid"
+		fi
+	done
+}
+
+shim_pid() { # ID: the one daemon started for it
+	local pid
+	pid=$(shim_pids "$1")
+	[[ $pid && $pid != *[!0-9]* ]] || fail "daemons of $1: '$pid'" || return
+	echo "$pid"
+}
+
+shim_count_is() { [[ $(shim_pids | wc -l) == "$1" ]]; }
+
+# The path of the socket on which the daemon of group or container ID listens, seen from outside.
+shim_socket() { # ID
+	local sum
+	sum=$(printf %s "$LAB/c.sock/$NS/$1" | sha256sum)
+	echo "$LAB/run/containerd/s/${sum%% *}"
+}
+
+# Fields of smaps_rollup in KiB, summed.
+memory() { # PID FIELD...
+	local pid=$1
+	shift
+	awk -v want=" $* " '
+		index(want, " " substr($1, 1, length($1) - 1) " ") { sum += $2 }
+		END { print sum + 0 }' "/proc/$pid/smaps_rollup"
+}
+
+private() { memory "$1" Private_Clean Private_Dirty; }
+status_of() { awk -v field="$2:" '$1 == field { print $2 }' "/proc/$1/status"; } # PID FIELD
+fd_count() { find "/proc/$1/fd" -mindepth 1 | wc -l; }
+
+# ---------------------------------------------------------------------------------------- events ---
+
+events_start() { # FILE
+	(exec timeout -k 5 300 nsenter --mount="$LAB_MNT" -- \
+		"$CTR" -a "$LAB/c.sock" -n "$NS" events >"$1" 2>&1 </dev/null 3>&- 4>&-) &
+	EVENTS_PID=$!
+	EVENTS=$1
+	disown $!
+	wait_for 20 events_flow
+}
+
+# A subscription is in place once something that happened now has been seen.
+events_flow() {
+	ctr namespaces label "$NS" seen="$RANDOM" && grep -q /namespaces/update "$EVENTS"
+}
+
+events_stop() {
+	kill "$EVENTS_PID" 2>/dev/null || :
+	EVENTS_PID=
+}
+
+# The task events of one container, in the order of their arrival: "create start exit:7 delete:7".
+events_of() { # ID
+	awk -v id="\"container_id\":\"$1\"" '
+		index($0, id) && match($0, /\/tasks\/[a-z-]+/) {
+			word = substr($0, RSTART + 7, RLENGTH - 7)
+			if (word == "exit" || word == "delete") {
+				code = 0
+				if (match($0, /"exit_status":[0-9]+/))
+					code = substr($0, RSTART + 14, RLENGTH - 14)
+				word = word ":" code
+			}
+			line = line sep word
+			sep = " "
+		}
+		END { print line }' "$EVENTS"
+}
+
+events_are() { [[ $(events_of "$1") == "$2" ]]; } # ID WORDS
+
+# --------------------------------------------------------------------------- is anything left? ---
+
+leftovers() {
+	local pid what
+	for pid in $(lab_procs); do
+		echo "process $pid: $(tr '\0' ' ' 2>/dev/null <"/proc/$pid/cmdline" || :)"
+	done
+	for what in $(lab_cgroups); do
+		echo "cgroup $what"
+	done
+	awk -v at="$LAB/state/" 'index($5, at) == 1 { print "mount", $5 }' \
+		"${LAB_MNT%/ns/mnt}/mountinfo"
+	for what in containerd/s "containerd/runc/$NS"; do
+		if [[ -d $LAB/run/$what ]]; then
+			find "$LAB/run/$what" -mindepth 1 -maxdepth 1 -printf 'left in /run: %p\n'
+		fi
+	done
+	for what in "$LAB"/state/*/"$NS"; do
+		if [[ -d $what ]]; then
+			find "$what" -mindepth 1 -maxdepth 1 -printf 'bundle %p\n'
+		fi
+	done
+}
+
+is_clean() { [[ ! $(leftovers) ]]; }
+
+# The delete action may still be at work when a client has its answer; hence the wait.
+nothing_left() {
+	local left
+	if ! wait_for 15 is_clean 2>/dev/null; then
+		left=$(leftovers)
+		[[ ! $left ]] || fail "left behind:"$'\n'"$left"
+	fi
+}
+
+# ----------------------------------------------------- what bats calls, unless a file overrides it ---
+
+setup_file() {
+	need "root" test "$(id -u)" = 0
+	need "the shim ($SHIM)" test -x "$SHIM"
+	lab_up
+}
+
+teardown_file() { lab_down; }
+
+setup() {
+	exec </dev/null
+	ID=c$BATS_TEST_NUMBER
+	LOG_START=$(wc -l <"$LAB/containerd.log")
+}
+
+teardown() {
+	local wrong=0
+	if [[ ${BATS_TEST_COMPLETED:-} ]]; then
+		nothing_left || wrong=1
+	else
+		wrong=1
+		leftovers || :
+	fi
+	if [[ ${EVENTS_PID:-} ]]; then
+		events_stop
+	fi
+	if ((wrong)); then
+		say "--- containerd's log of this test:"
+		tail -n "+$((LOG_START + 1))" "$LAB/containerd.log" | grep -v 'msg="loading plugin' |
+			tail -n 40 >&2 || :
+		lab_reset
+		[[ ! ${BATS_TEST_COMPLETED:-} ]]
+	fi
+}
+
+if [[ ${BASH_SOURCE[0]} == "$0" && ${1:-} == guard ]]; then
+	lab_guard "${@:2}"
+fi

@@ -1,0 +1,445 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * util.c - text, files, log lines and a digest: what the C library has in a form too loose for us.
+ *
+ * Two rules hold the memory of the daemon down. There is no heap: text is built in buffers of the
+ * caller's, and what is too long for them gets pages of its own. And nothing received is copied
+ * before it must be: a struct view points into the buffer the bytes arrived in.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <pb_decode.h>
+#include <pb_encode.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "util.h"
+
+bool log_debug;
+
+/* ---- views ---- */
+
+struct view view_of(const char *text)
+{
+	return (struct view){text, text ? strlen(text) : 0};
+}
+
+bool view_is(struct view v, const char *text)
+{
+	return v.len == strlen(text) && (v.len == 0 || memcmp(v.at, text, v.len) == 0);
+}
+
+bool view_starts(struct view v, const char *prefix)
+{
+	size_t n = strlen(prefix);
+
+	return v.len >= n && memcmp(v.at, prefix, n) == 0;
+}
+
+static bool is_space(char c)
+{
+	return c == ' ' || (c >= '\t' && c <= '\r');
+}
+
+struct view view_trim(struct view v)
+{
+	while (v.len > 0 && is_space(v.at[0])) {
+		v.at++;
+		v.len--;
+	}
+	while (v.len > 0 && is_space(v.at[v.len - 1]))
+		v.len--;
+	return v;
+}
+
+struct view view_cut(struct view *rest, char end)
+{
+	const char *hit = rest->len > 0 ? memchr(rest->at, end, rest->len) : NULL;
+	struct view head = *rest;
+
+	if (!hit) {
+		*rest = (struct view){0};
+		return head;
+	}
+	head.len = (size_t)(hit - rest->at);
+	*rest = (struct view){hit + 1, rest->len - head.len - 1};
+	return head;
+}
+
+int view_int(struct view v)
+{
+	int value = 0;
+
+	if (v.len == 0)
+		return -1;
+	for (size_t i = 0; i < v.len; i++) {
+		if (v.at[i] < '0' || v.at[i] > '9')
+			return -1;
+		if (__builtin_mul_overflow(value, 10, &value) ||
+		    __builtin_add_overflow(value, v.at[i] - '0', &value))
+			return -1;
+	}
+	return value;
+}
+
+bool utf8_valid(struct view v)
+{
+	const unsigned char *s = (const unsigned char *)v.at;
+	size_t i = 0;
+
+	while (i < v.len) {
+		unsigned char c = s[i++];
+		unsigned int more, point;
+
+		if (c < 0x80)
+			continue;
+		if (c < 0xc2 || c > 0xf4)
+			return false;
+		more = c < 0xe0 ? 1 : c < 0xf0 ? 2 : 3;
+		point = c & (0x3fU >> more);
+		if (v.len - i < more)
+			return false;
+		for (unsigned int k = 0; k < more; k++, i++) {
+			if ((s[i] & 0xc0) != 0x80)
+				return false;
+			point = point << 6 | (s[i] & 0x3f);
+		}
+		if ((more == 2 && point < 0x800) || (more == 3 && point < 0x10000) ||
+		    (point >= 0xd800 && point < 0xe000) || point > 0x10ffff)
+			return false;
+	}
+	return true;
+}
+
+/* ---- text ---- */
+
+void text_add(struct text *t, struct view v)
+{
+	size_t room = t->cap - 1 - t->len;
+
+	if (v.len > room) {
+		t->cut = true;
+		v.len = room;
+	}
+	if (v.len > 0)
+		memcpy(t->at + t->len, v.at, v.len);
+	t->len += v.len;
+	t->at[t->len] = '\0';
+}
+
+void text_vprintf(struct text *t, const char *fmt, va_list args)
+{
+	size_t room = t->cap - t->len;
+	int n = vsnprintf(t->at + t->len, room, fmt, args);
+
+	if (n < 0 || (size_t)n >= room) {
+		t->cut = true;
+		t->len = t->cap - 1;
+		t->at[t->len] = '\0';
+		return;
+	}
+	t->len += (size_t)n;
+}
+
+void text_printf(struct text *t, const char *fmt, ...)
+{
+	va_list args;
+
+	va_start(args, fmt);
+	text_vprintf(t, fmt, args);
+	va_end(args);
+}
+
+void text_json(struct text *t, struct view v)
+{
+	for (size_t i = 0; i < v.len; i++) {
+		unsigned char c = (unsigned char)v.at[i];
+
+		if (c == '"' || c == '\\')
+			text_add(t, VIEW("\\"));
+		if (c < 0x20)
+			text_printf(t, "\\u%04x", c);
+		else
+			text_add(t, (struct view){v.at + i, 1});
+	}
+}
+
+/* ---- pages ---- */
+
+void *pages_get(size_t len)
+{
+	void *at = mmap(NULL, len, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	return at == MAP_FAILED ? NULL : at;
+}
+
+void pages_put(void *at, size_t len)
+{
+	if (at)
+		munmap(at, len);
+}
+
+/* ---- files ---- */
+
+void fd_close(int *fd)
+{
+	int saved = errno;
+
+	if (*fd >= 0)
+		close(*fd);
+	*fd = -1;
+	errno = saved;
+}
+
+ssize_t file_read(const char *path, char *buf, size_t cap)
+{
+	int fd = open(path, O_RDONLY | O_CLOEXEC);
+	size_t len = 0;
+	ssize_t n;
+
+	if (fd < 0)
+		return -errno;
+	while ((n = read(fd, buf + len, cap - len)) != 0) {
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0)
+			break;
+		len += (size_t)n;
+		if (len == cap) {
+			errno = EFBIG;
+			n = -1;
+			break;
+		}
+	}
+	fd_close(&fd);
+	if (n < 0)
+		return -errno;
+	buf[len] = '\0';
+	return (ssize_t)len;
+}
+
+int write_all(int fd, struct view v)
+{
+	while (v.len > 0) {
+		ssize_t n = write(fd, v.at, v.len);
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0)
+			return -errno;
+		v.at += n;
+		v.len -= (size_t)n;
+	}
+	return 0;
+}
+
+static int write_new(const char *path, int flags, struct view v, mode_t mode)
+{
+	int fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC | flags, mode);
+	int err;
+
+	if (fd < 0)
+		return -errno;
+	err = write_all(fd, v);
+	fd_close(&fd);
+	return err;
+}
+
+int file_write(const char *path, struct view v, mode_t mode)
+{
+	return write_new(path, O_TRUNC, v, mode);
+}
+
+int file_replace(const char *path, struct view v, mode_t mode)
+{
+	char buf[512];
+	struct text temp = TEXT(buf);
+	int err;
+
+	text_printf(&temp, "%s.%d", path, (int)getpid());
+	if (temp.cut)
+		return -ENAMETOOLONG;
+	unlink(buf);
+	err = write_new(buf, O_EXCL, v, mode);
+	if (err == 0 && rename(buf, path) < 0)
+		err = -errno;
+	if (err < 0)
+		unlink(buf);
+	return err;
+}
+
+/* ---- time ---- */
+
+uint64_t clock_ms(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return (uint64_t)ts.tv_sec * 1000 + (uint64_t)ts.tv_nsec / 1000000;
+}
+
+/* ---- logging ---- */
+
+void logf_(enum log_level level, const char *fmt, ...)
+{
+	static const char *const names[] = {"debug", "info", "warning", "error"};
+	char line[1024], message[512];
+	struct text l = TEXT(line), m = TEXT(message);
+	struct timespec ts;
+	struct tm tm;
+	va_list args;
+	ssize_t n;
+
+	va_start(args, fmt);
+	text_vprintf(&m, fmt, args);
+	va_end(args);
+	clock_gettime(CLOCK_REALTIME, &ts);
+	gmtime_r(&ts.tv_sec, &tm);
+	text_printf(&l, "time=\"%04d-%02d-%02dT%02d:%02d:%02d.%09ldZ\" level=%s msg=\"",
+		    tm.tm_year + 1900, tm.tm_mon + 1, tm.tm_mday, tm.tm_hour, tm.tm_min, tm.tm_sec,
+		    ts.tv_nsec, names[level]);
+	text_json(&l, (struct view){message, m.len});
+	if (l.len > sizeof(line) - 3)
+		l.len = sizeof(line) - 3;
+	text_add(&l, VIEW("\"\n"));
+	n = write(STDERR_FILENO, line, l.len);
+	(void)n; /* no reader, or one that is stuck: the line is lost, the daemon goes on */
+}
+
+/* ---- digest: SHA-256, FIPS 180-4 ---- */
+
+static uint32_t ror(uint32_t x, int n)
+{
+	return x >> n | x << (32 - n);
+}
+
+static void sha256_block(uint32_t h[8], const unsigned char block[64])
+{
+	static const uint32_t k[64] = {
+		0x428a2f98, 0x71374491, 0xb5c0fbcf, 0xe9b5dba5, 0x3956c25b, 0x59f111f1, 0x923f82a4,
+		0xab1c5ed5, 0xd807aa98, 0x12835b01, 0x243185be, 0x550c7dc3, 0x72be5d74, 0x80deb1fe,
+		0x9bdc06a7, 0xc19bf174, 0xe49b69c1, 0xefbe4786, 0x0fc19dc6, 0x240ca1cc, 0x2de92c6f,
+		0x4a7484aa, 0x5cb0a9dc, 0x76f988da, 0x983e5152, 0xa831c66d, 0xb00327c8, 0xbf597fc7,
+		0xc6e00bf3, 0xd5a79147, 0x06ca6351, 0x14292967, 0x27b70a85, 0x2e1b2138, 0x4d2c6dfc,
+		0x53380d13, 0x650a7354, 0x766a0abb, 0x81c2c92e, 0x92722c85, 0xa2bfe8a1, 0xa81a664b,
+		0xc24b8b70, 0xc76c51a3, 0xd192e819, 0xd6990624, 0xf40e3585, 0x106aa070, 0x19a4c116,
+		0x1e376c08, 0x2748774c, 0x34b0bcb5, 0x391c0cb3, 0x4ed8aa4a, 0x5b9cca4f, 0x682e6ff3,
+		0x748f82ee, 0x78a5636f, 0x84c87814, 0x8cc70208, 0x90befffa, 0xa4506ceb, 0xbef9a3f7,
+		0xc67178f2};
+	uint32_t w[64], s[8];
+
+	for (int i = 0; i < 16; i++)
+		w[i] = (uint32_t)block[4 * i] << 24 | (uint32_t)block[4 * i + 1] << 16 |
+		       (uint32_t)block[4 * i + 2] << 8 | block[4 * i + 3];
+	for (int i = 16; i < 64; i++)
+		w[i] = w[i - 16] + w[i - 7] + (ror(w[i - 15], 7) ^ ror(w[i - 15], 18) ^ w[i - 15] >> 3) +
+		       (ror(w[i - 2], 17) ^ ror(w[i - 2], 19) ^ w[i - 2] >> 10);
+	memcpy(s, h, sizeof(s));
+	for (int i = 0; i < 64; i++) {
+		uint32_t t1 = s[7] + (ror(s[4], 6) ^ ror(s[4], 11) ^ ror(s[4], 25)) +
+			      ((s[4] & s[5]) ^ (~s[4] & s[6])) + k[i] + w[i];
+		uint32_t t2 = (ror(s[0], 2) ^ ror(s[0], 13) ^ ror(s[0], 22)) +
+			      ((s[0] & s[1]) ^ (s[0] & s[2]) ^ (s[1] & s[2]));
+
+		memmove(s + 1, s, 7 * sizeof(*s));
+		s[4] += t1;
+		s[0] = t1 + t2;
+	}
+	for (int i = 0; i < 8; i++)
+		h[i] += s[i];
+}
+
+void sha256_hex(struct view v, char hex[65])
+{
+	uint32_t h[8] = {0x6a09e667, 0xbb67ae85, 0x3c6ef372, 0xa54ff53a,
+			 0x510e527f, 0x9b05688c, 0x1f83d9ab, 0x5be0cd19};
+	unsigned char tail[128] = {0};
+	size_t whole = v.len / 64 * 64, rest = v.len - whole, size = rest < 56 ? 64 : 128;
+	uint64_t bits = (uint64_t)v.len * 8;
+
+	for (size_t i = 0; i < whole; i += 64)
+		sha256_block(h, (const unsigned char *)v.at + i);
+	if (rest > 0)
+		memcpy(tail, v.at + whole, rest);
+	tail[rest] = 0x80;
+	for (int i = 0; i < 8; i++)
+		tail[size - 1 - (size_t)i] = (unsigned char)(bits >> 8 * i);
+	for (size_t i = 0; i < size; i += 64)
+		sha256_block(h, tail + i);
+	for (int i = 0; i < 8; i++)
+		snprintf(hex + 8 * i, 9, "%08x", h[i]);
+}
+
+/* ---- protobuf fields ---- */
+
+bool view_field(pb_istream_t *in, pb_ostream_t *out, const pb_field_t *field)
+{
+	struct view *v = field->pData;
+	bool repeated = PB_HTYPE(field->type) == PB_HTYPE_REPEATED;
+
+	if (in) {
+		/* A memory stream's state is the position in its buffer. */
+		struct view got = {in->state, in->bytes_left};
+
+		if (PB_LTYPE(field->type) == PB_LTYPE_STRING && !utf8_valid(got))
+			PB_RETURN_ERROR(in, "string field contains invalid UTF-8");
+		if (!repeated)
+			*v = got;
+		return true;
+	}
+	if (v->len == 0)
+		return true;
+	if (repeated)
+		return pb_write(out, (const pb_byte_t *)v->at, v->len);
+	return pb_encode_tag_for_field(out, field) &&
+	       pb_encode_string(out, (const pb_byte_t *)v->at, v->len);
+}
+
+bool field_next(struct view *rest, uint32_t tag, struct view *value)
+{
+	pb_istream_t in = pb_istream_from_buffer((const pb_byte_t *)rest->at, rest->len);
+	pb_wire_type_t type;
+	uint32_t got;
+	bool eof;
+
+	while (pb_decode_tag(&in, &type, &got, &eof)) {
+		pb_istream_t sub;
+
+		if (got != tag || type != PB_WT_STRING) {
+			if (!pb_skip_field(&in, type))
+				break;
+			continue;
+		}
+		if (!pb_make_string_substream(&in, &sub))
+			break;
+		*value = (struct view){sub.state, sub.bytes_left};
+		if (!pb_close_string_substream(&in, &sub))
+			break;
+		*rest = (struct view){in.state, in.bytes_left};
+		return true;
+	}
+	*rest = (struct view){0};
+	return false;
+}
+
+bool msg_decode(struct view v, const pb_msgdesc_t *desc, void *msg)
+{
+	pb_istream_t in = pb_istream_from_buffer((const pb_byte_t *)v.at, v.len);
+
+	return pb_decode_ex(&in, desc, msg, PB_DECODE_NOINIT);
+}
+
+bool nested_field(pb_istream_t *in, pb_ostream_t *out, const pb_field_t *field)
+{
+	const struct nested *n = field->pData;
+
+	if (PB_LTYPE(field->type) == PB_LTYPE_STRING)
+		return view_field(in, out, field);
+	if (in || !n->desc)
+		return true;
+	return pb_encode_tag_for_field(out, field) && pb_encode_submessage(out, n->desc, n->msg);
+}
