@@ -40,29 +40,31 @@ LDFLAGS = -nostdlib -nostartfiles -static-pie -s -Wl,--gc-sections,--build-id=no
 all: $(B)/nanoshim
 
 $(B)/nanoshim: $(OBJ)
-	$(LINK) $(LDFLAGS) -o $@ $(MUSL)/rcrt1.o $(MUSL)/crti.o $(OBJ) \
+	@echo "  LD $@"
+	@$(LINK) $(LDFLAGS) -o $@ $(MUSL)/rcrt1.o $(MUSL)/crti.o $(OBJ) \
 		$(LIBDIR)/libprotobuf-nanopb.a $(MUSL)/libc.a \
 		$$($(LINK) -print-libgcc-file-name) $(MUSL)/crtn.o
 
 $(B)/%.o: %.c $(K)/.done $(B)/pb/.done
-	$(CC) $(WARN) $(CFLAGS) $(CPPFLAGS) -MMD -c -o $@ $<
+	@echo "  CC $<"
+	@$(CC) $(WARN) $(CFLAGS) $(CPPFLAGS) -MMD -c -o $@ $<
 
 # Short-lived processes need not be frugal.
 $(B)/action.o: WARN += -Wno-stack-usage
 
 # nanopb's descriptors are written by its generator: our warnings are not its concern.
 $(B)/pb/%.o: $(B)/pb/.done
-	$(CC) $(CFLAGS) $(CPPFLAGS) -c -o $@ $(B)/pb/$*.c
+	@$(CC) $(CFLAGS) $(CPPFLAGS) -c -o $@ $(B)/pb/$*.c
 
 # PATH: the generator's interpreter is the distribution's python3, whatever comes first elsewhere.
 $(B)/pb/.done: $(wildcard proto/*)
 	@mkdir -p $(@D)
-	PATH=/usr/bin:/bin protoc --nanopb_out=$(@D) --nanopb_opt=-Iproto -Iproto $(PROTO:%=%.proto)
+	@PATH=/usr/bin:/bin protoc --nanopb_out=$(@D) --nanopb_opt=-Iproto -Iproto $(PROTO:%=%.proto)
 	@touch $@
 
 $(K)/.done:
 	@mkdir -p $(@D)
-	for f in $(KLINKS); do \
+	@for f in $(KLINKS); do \
 		d=/usr/include; [ $$f = asm ] && d=/usr/include/$(TRIPLE)-gnu; ln -sf $$d/$$f $(K)/; \
 	done
 	@touch $@
@@ -73,7 +75,8 @@ UNITFLAGS = -g -O1 -fsanitize=address,undefined -fno-sanitize-recover=all
 
 $(B)/test/unit-%: test/unit/%.c $(SRC) $(wildcard *.h) $(B)/pb/.done
 	@mkdir -p $(@D)
-	gcc $(WARN) -Wno-stack-usage $(UNITFLAGS) -D_GNU_SOURCE -DUNIT_TEST -DVERSION='"test"' -I. -I$(B)/pb \
+	@echo "  CC $@"
+	@gcc $(WARN) -Wno-stack-usage $(UNITFLAGS) -D_GNU_SOURCE -DUNIT_TEST -DVERSION='"test"' -I. -I$(B)/pb \
 		-o $@ $< $(filter-out action.c shim.c,$(SRC)) $(PB) -lprotobuf-nanopb -lcmocka
 
 unit: $(UNIT)

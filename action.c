@@ -107,14 +107,13 @@ static void read_bootstrap(struct bootstrap *b)
 static void read_group(struct text *group)
 {
 	static const char *const keys[] = {"io.containerd.runc.v2.group", "io.kubernetes.cri.sandbox-id"};
-	char *buf = pages_get(CONFIG_MAX);
-	ssize_t n = buf ? file_read("config.json", buf, CONFIG_MAX) : -ENOMEM;
-	int annotations, value = -1;
+	struct file config;
+	int annotations, value = -1, err = file_pages("config.json", &config);
 	struct json j;
 
-	if (n < 0)
-		die("open config.json: %s", strerror((int)-n));
-	if (json_open(&j, (struct view){buf, (size_t)n}) < 0)
+	if (err < 0)
+		die("open config.json: %s", errno_text(-err));
+	if (json_open(&j, (struct view){config.at, config.len}) < 0)
 		die("config.json: invalid JSON");
 	annotations = json_get(&j, 0, "annotations");
 	for (size_t i = 0; i < COUNT(keys) && value < 0; i++)
@@ -124,7 +123,7 @@ static void read_group(struct text *group)
 	else
 		text_add(group, view_of(cmdline.id));
 	json_close(&j);
-	pages_put(buf, CONFIG_MAX);
+	pages_put(config.at, config.cap);
 }
 
 /* Lexical clean-up of a path, as Go's path.Join does it: the socket's name is a digest of it, so it
@@ -243,17 +242,17 @@ static int claim_socket(const char *path)
 	text_printf(&temp, "%s/.%d", dir.at, (int)getpid());
 	lock = open(dir.at, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	if (lock < 0 || flock(lock, LOCK_EX) < 0)
-		die("create new shim socket: %s: %s", dir.at, strerror(errno));
+		die("create new shim socket: %s: %s", dir.at, errno_text(errno));
 	/* More than once only if somebody who knows no lock is at it too. */
 	for (int i = 0; i < 3 && fd < 0 && !is_served(path); i++) {
 		unlink(path); /* nobody behind it: its daemon was killed */
 		unlink(temp.at);
 		fd = listen_at(temp.at);
 		if (fd < 0)
-			die("create new shim socket: listen unix %s: %s", path, strerror(errno));
+			die("create new shim socket: listen unix %s: %s", path, errno_text(errno));
 		if (link(temp.at, path) < 0) {
 			if (errno != EEXIST)
-				die("create new shim socket: %s: %s", path, strerror(errno));
+				die("create new shim socket: %s: %s", path, errno_text(errno));
 			fd_close(&fd);
 		}
 		unlink(temp.at);
@@ -288,7 +287,7 @@ static void adjust_oom_score(pid_t daemon)
 	err = file_write(path.at, (struct view){score.at, score.len}, 0);
 	if (err < 0 && err != -EACCES && err != -EPERM) {
 		kill(daemon, SIGKILL);
-		die("failed to adjust OOM score for shim: %s", strerror(-err));
+		die("failed to adjust OOM score for shim: %s", errno_text(-err));
 	}
 }
 
@@ -305,7 +304,7 @@ static pid_t start_daemon(int listener, bool debug)
 	const char *core = getenv("SCHED_CORE");
 
 	if (core && core[0] && prctl(PR_SCHED_CORE, SCHED_CORE_CREATE, 0, SCHED_CORE_PGID, 0) < 0)
-		die("enable sched core support: %s", strerror(errno));
+		die("enable sched core support: %s", errno_text(errno));
 	return spawn(&s);
 }
 
@@ -332,7 +331,7 @@ void action_start(void)
 	if (err < 0) {
 		if (listener >= 0)
 			unlink(path.at);
-		die("start daemon: %s", strerror(-err));
+		die("start daemon: %s", errno_text(-err));
 	}
 	write_all(STDOUT_FILENO, (struct view){address.at, address.len});
 }
@@ -382,7 +381,7 @@ static void unmount_rootfs(const char *bundle)
 	for (int i = 0; (err = mount_undo(rootfs.at)) == -EBUSY && i < 50; i++)
 		nanosleep(&(struct timespec){.tv_nsec = 50000000}, NULL);
 	if (err < 0)
-		complain("failed to cleanup rootfs mount", strerror(-err));
+		complain("failed to cleanup rootfs mount", errno_text(-err));
 }
 
 void action_delete(void)
@@ -397,7 +396,7 @@ void action_delete(void)
 	pid_t pid;
 
 	if (!getcwd(cwd, sizeof(cwd)))
-		die("getwd: %s", strerror(errno));
+		die("getwd: %s", errno_text(errno));
 	text_printf(&bundle, "%.*s/%s", (int)(strrchr(cwd, '/') - cwd), cwd, cmdline.id);
 	options_read(bundle.at, &binary, &root);
 	if (root.len == 0)

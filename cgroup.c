@@ -35,7 +35,6 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <limits.h>
 #include <pb_encode.h>
 #include <string.h>
 #include <sys/eventfd.h>
@@ -57,16 +56,18 @@ enum {
 	FILE_MAX = 1 << 16 /* longest file of numbers */
 };
 
-/* ---- finding it --------------------------------------------------------------------------------- */
+/* ---- finding it ---- */
+
+static bool same(struct view a, struct view b)
+{
+	return a.len == b.len && (a.len == 0 || memcmp(a.at, b.at, a.len) == 0);
+}
 
 static bool list_has(struct view list, struct view name)
 {
-	while (list.len > 0) {
-		struct view item = view_cut(&list, ',');
-
-		if (item.len == name.len && memcmp(item.at, name.at, name.len) == 0)
+	while (list.len > 0)
+		if (same(view_cut(&list, ','), name))
 			return true;
-	}
 	return false;
 }
 
@@ -90,7 +91,6 @@ static bool add_dir(struct text *path, const char *cgroup, struct view controlle
 		view_cut(&dir, '/');
 		names.len -= dir.len + 1;
 		if (controller.len == 0) {
-			controller = names;
 			controller = view_cut(&names, ',');
 		} else if (!list_has(names, controller)) {
 			continue;
@@ -109,25 +109,6 @@ static bool add_file(struct text *path, const char *cgroup, struct view file)
 		return false;
 	text_printf(path, "/%.*s", VIEW_FMT(file));
 	return !path->cut;
-}
-
-/* Reads a file of unknown length into pages of its own: *v, mapped *cap long. */
-static int slurp(const char *path, struct view *v, size_t *cap)
-{
-	ssize_t n;
-	char *at;
-
-	for (*cap = FILE_MAX;; *cap *= 4) {
-		at = pages_get(*cap);
-		n = at ? file_read(path, at, *cap) : -ENOMEM;
-		if (n >= 0)
-			break;
-		pages_put(at, *cap);
-		if (n != -EFBIG)
-			return (int)n;
-	}
-	*v = (struct view){at, (size_t)n};
-	return 0;
 }
 
 /* The path behind "N:CONTROLLER,...:" in /proc/PID/cgroup; an empty name finds that of v2. */
@@ -191,7 +172,7 @@ static void find_v1(struct view table, struct view mounts, struct text *cgroup)
 			continue;
 		text_printf(cgroup, "%s%s", cgroup->len > 0 ? "\t" : "", names[i]);
 		for (size_t k = i + 1; k < COUNT(names); k++) {
-			if (paths[k].len != path.len || memcmp(paths[k].at, path.at, path.len) != 0)
+			if (!same(paths[k], path))
 				continue;
 			text_printf(cgroup, ",%s", names[k]);
 			paths[k].len = 0;
@@ -202,32 +183,33 @@ static void find_v1(struct view table, struct view mounts, struct text *cgroup)
 
 int cgroup_find(pid_t pid, struct text *cgroup)
 {
-	struct view table, mounts, path;
-	size_t table_cap, mounts_cap;
+	struct file table, mounts;
+	struct view path;
 	char name[DIR_MAX];
 	struct text t = TEXT(name);
 	int err;
 
 	text_printf(&t, "%s/proc/%d/cgroup", cgroup_prefix, (int)pid);
-	err = slurp(name, &table, &table_cap);
+	err = file_pages(name, &table);
 	if (err < 0)
 		return err;
 	t.len = 0;
 	text_printf(&t, "%s/sys/fs/cgroup/cgroup.controllers", cgroup_prefix);
 	if (access(name, F_OK) == 0) {
-		path = path_of(table, (struct view){0});
+		path = path_of((struct view){table.at, table.len}, (struct view){0});
 		if (path.len > 1)
 			text_add(cgroup, path);
 	} else {
 		t.len = 0;
 		text_printf(&t, "%s/proc/self/mountinfo", cgroup_prefix);
-		err = slurp(name, &mounts, &mounts_cap);
+		err = file_pages(name, &mounts);
 		if (err == 0) {
-			find_v1(table, mounts, cgroup);
-			pages_put((void *)mounts.at, mounts_cap);
+			find_v1((struct view){table.at, table.len},
+				(struct view){mounts.at, mounts.len}, cgroup);
+			pages_put(mounts.at, mounts.cap);
 		}
 	}
-	pages_put((void *)table.at, table_cap);
+	pages_put(table.at, table.cap);
 	if (err == 0 && cgroup->cut)
 		err = -ENAMETOOLONG;
 	if (err == 0 && cgroup->len == 0)
@@ -249,20 +231,23 @@ void cgroup_enable(const char *cgroup)
 	n = file_read(name, have, sizeof(have));
 	if (n <= 0)
 		return;
-	for (rest = view_trim((struct view){have, (size_t)n}); rest.len > 0;)
-		text_printf(&all, "+%.*s ", VIEW_FMT(view_cut(&rest, ' ')));
+	for (rest = view_trim((struct view){have, (size_t)n}); rest.len > 0;) {
+		text_add(&all, VIEW("+"));
+		text_add(&all, view_cut(&rest, ' '));
+		text_add(&all, VIEW(" "));
+	}
 	for (const char *end = cgroup; end; end = strchr(end + 1, '/')) {
 		path.len = 0;
 		text_printf(&path, "%s/sys/fs/cgroup%.*s/cgroup.subtree_control", cgroup_prefix,
 			    (int)(end - cgroup), cgroup);
-		err = file_write(name, (struct view){want, all.len}, 0);
+		err = file_write(name, (struct view){want, all.len}, 0644);
 		if (err < 0)
 			log_line(LOG_ERROR, "failed to enable controllers in %s: %s", name,
 				 strerror(-err));
 	}
 }
 
-/* ---- who is in it ------------------------------------------------------------------------------- */
+/* ---- who is in it ---- */
 
 /* Reads a list of numbers, however long, from a file. */
 static int pids_in(int dir, void (*each)(void *arg, pid_t pid), void *arg)
@@ -309,7 +294,8 @@ static int pids_below(int dir, int depth, void (*each)(void *arg, pid_t pid), vo
 				err = -ELOOP;
 				break;
 			}
-			sub = openat(dir, d->d_name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+			sub = openat(dir, d->d_name,
+				     O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
 			if (sub >= 0)
 				err = pids_below(sub, depth + 1, each, arg);
 			/* One that is removed meanwhile is empty. */
@@ -335,7 +321,7 @@ int cgroup_pids(const char *cgroup, void (*each)(void *arg, pid_t pid), void *ar
 	return dir < 0 ? -errno : pids_below(dir, 0, each, arg);
 }
 
-/* ---- what it used ------------------------------------------------------------------------------- */
+/* ---- what it used ---- */
 
 static const char v2[] =
 	"{ =pids.current =pids.max } "
@@ -344,8 +330,8 @@ static const char v2[] =
 	"4 { @memory.stat anon file kernel_stack slab sock shmem file_mapped file_dirty "
 	"file_writeback anon_thp inactive_anon active_anon inactive_file active_file unevictable "
 	"slab_reclaimable slab_unreclaimable pgfault pgmajfault workingset_refault "
-	"workingset_activate workingset_nodereclaim pgrefill pgscan pgsteal pgactivate pgdeactivate "
-	"pglazyfree pglazyfreed thp_fault_alloc thp_collapse_alloc "
+	"workingset_activate workingset_nodereclaim pgrefill pgscan pgsteal pgactivate "
+	"pgdeactivate pglazyfree pglazyfreed thp_fault_alloc thp_collapse_alloc "
 	"39 workingset_refault_anon workingset_refault_file workingset_activate_anon "
 	"workingset_activate_file 32 =memory.current =memory.max =memory.swap.current "
 	"=memory.swap.max =memory.peak =memory.swap.peak %memory.pressure } "
@@ -451,9 +437,10 @@ static void put_end(struct stats *s, size_t begin)
 	size_t len = s->out.bytes_written - begin;
 
 	pb_encode_varint(&length, len);
-	s->full |= s->full || !pb_write(&s->out, digits, length.bytes_written);
-	if (s->full)
+	if (s->full || !pb_write(&s->out, digits, length.bytes_written)) {
+		s->full = true;
 		return;
+	}
 	memmove(s->at + begin + length.bytes_written, s->at + begin, len);
 	memcpy(s->at + begin, digits, length.bytes_written);
 }
@@ -490,9 +477,9 @@ static uint64_t number_of(const struct stats *s, struct view key)
 	struct view rest = s->content;
 
 	while (rest.len > 0) {
-		struct view line = view_cut(&rest, '\n'), name = view_cut(&line, ' ');
+		struct view line = view_cut(&rest, '\n');
 
-		if (name.len == key.len && memcmp(name.at, key.at, key.len) == 0)
+		if (same(view_cut(&line, ' '), key))
 			return number(line);
 	}
 	return 0;
@@ -505,9 +492,9 @@ static void put_pairs(struct stats *s, struct view line, const char *keys, unsig
 		struct view key = view_cut(&rest, ' '), pairs = line;
 
 		while (pairs.len > 0) {
-			struct view value = view_cut(&pairs, ' '), name = view_cut(&value, '=');
+			struct view value = view_cut(&pairs, ' ');
 
-			if (name.len != key.len || memcmp(name.at, key.at, key.len) != 0)
+			if (!same(view_cut(&value, '='), key) || value.len == 0)
 				continue;
 			if (memchr(value.at, '.', value.len))
 				put_double(s, tag, decimal(value));
@@ -598,15 +585,11 @@ static void put_devices(struct stats *s, unsigned int tag, struct view name)
 		put_text(s, 1, op);
 		for (table = s->devices; table.len > 0;) {
 			struct text t = TEXT(path);
-			struct view a, b;
 
 			row = view_cut(&table, '\n');
-			a = word(&row);
-			b = word(&row);
-			word(&row);
-			if (a.len != major.len || memcmp(a.at, major.at, a.len) != 0 ||
-			    b.len != head.len || memcmp(b.at, head.at, b.len) != 0)
+			if (!same(word(&row), major) || !same(word(&row), head))
 				continue;
+			word(&row); /* its size */
 			text_printf(&t, "/dev/%.*s", VIEW_FMT(row));
 			put_text(s, 2, (struct view){path, t.len});
 			break;
@@ -794,10 +777,10 @@ ssize_t cgroup_stats(const char *cgroup, struct view *type_url, char *buf, size_
 	return n;
 }
 
-/* ---- whether it ran dry ------------------------------------------------------------------------- */
+/* ---- whether it ran dry ---- */
 
-/* cgroup v2: how many processes the kernel killed so far. Not how often memory ran out ("oom"): where
- * a limit further up did it, only the kills are counted here. */
+/* cgroup v2: how many processes the kernel killed so far. Not how often memory ran out ("oom"):
+ * where a limit further up did it, only the kills are counted here. */
 static int read_kills(const char *cgroup, uint64_t *kills)
 {
 	char name[DIR_MAX], content[512];
@@ -887,6 +870,7 @@ bool cgroup_oom_check(const char *cgroup, struct oom *oom)
 	char name[DIR_MAX];
 	struct text path = TEXT(name);
 	bool told = false;
+	int err;
 
 	if (oom->fd < 0)
 		return false;
@@ -894,13 +878,15 @@ bool cgroup_oom_check(const char *cgroup, struct oom *oom)
 	while (read(oom->fd, events, sizeof(events)) > 0)
 		told = true;
 	if (is_v2(cgroup)) {
-		if (read_kills(cgroup, &kills) < 0)
+		err = read_kills(cgroup, &kills);
+		if (err == -ENOENT || err == -ENODEV)
 			cgroup_oom_close(oom);
 		told = kills > oom->kills;
 		oom->kills = kills;
 	} else if (told) {
 		/* The end of the cgroup is told by the same eventfd. */
-		told = add_file(&path, cgroup, VIEW("memory.oom_control")) && access(name, F_OK) == 0;
+		told = add_file(&path, cgroup, VIEW("memory.oom_control")) &&
+		       access(name, F_OK) == 0;
 		if (!told)
 			cgroup_oom_close(oom);
 	}

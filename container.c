@@ -153,6 +153,16 @@ void proc_set_state(struct proc *p, enum state state)
 	p->state = state;
 }
 
+void proc_open_stdin(struct proc *p)
+{
+	char buf[512];
+	struct text why = TEXT(buf);
+
+	if (p->stdin_due && io_open_stdin(&p->io, &p->stdio, &why) < 0)
+		log_line(LOG_WARN, "%s: %s", p->id, why.at);
+	p->stdin_due = 0;
+}
+
 void op_about(struct op *op, const struct proc *p)
 {
 	op->proc = (uint16_t)(p - procs);
@@ -421,6 +431,8 @@ static bool step(struct proc *p)
 {
 	struct container *c = &containers[p->container];
 
+	if (p->stdin_due && now >= p->stdin_due)
+		proc_open_stdin(p);
 	if (!p->exited || p->told || p->busy || p->state == STATE_NEW)
 		return false;
 	if (p->is_exec) {
@@ -454,9 +466,13 @@ bool procs_step(void)
 
 void procs_want(void)
 {
-	for (unsigned int i = 0; i < procs_end; i++)
-		if (procs[i].used)
-			io_want(&procs[i].io, i);
+	for (unsigned int i = 0; i < procs_end; i++) {
+		if (!procs[i].used)
+			continue;
+		io_want(&procs[i].io, i);
+		if (procs[i].stdin_due)
+			loop_timer(procs[i].stdin_due);
+	}
 	for (unsigned int i = 0; i < waiters_end; i++)
 		if (waiters[i].from.gen && waiters[i].deadline)
 			loop_timer(waiters[i].deadline);

@@ -53,7 +53,7 @@ int io_make(struct io *io, const struct stdio *s, struct text *why)
 		if (pipe2(fds, O_CLOEXEC) < 0) {
 			int err = errno;
 
-			text_printf(why, "pipe2: %s", strerror(err));
+			text_printf(why, "pipe2: %s", errno_text(err));
 			return -err;
 		}
 		if (i == STREAM_IN) {
@@ -68,7 +68,7 @@ int io_make(struct io *io, const struct stdio *s, struct text *why)
 		if ((s->uid || s->gid) && fchown(io->ends[i], s->uid, s->gid) < 0) {
 			int err = errno;
 
-			text_printf(why, "fchown to %u:%u: %s", s->uid, s->gid, strerror(err));
+			text_printf(why, "fchown to %u:%u: %s", s->uid, s->gid, errno_text(err));
 			return -err;
 		}
 	}
@@ -81,20 +81,12 @@ void io_started(struct io *io)
 		fd_close(&io->ends[i]);
 }
 
-static int open_input(struct pump *p, const char *path, struct text *why)
+static int stdin_failed(const struct stdio *s, struct text *why)
 {
-	int err;
+	int err = errno;
 
-	p->from = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
-	if (p->from >= 0)
-		p->keep = open(path, O_WRONLY | O_NONBLOCK | O_CLOEXEC);
-	if (p->keep < 0) {
-		err = errno;
-		text_printf(why, "failed to open stdin fifo %s: %s", path, strerror(err));
-		return -err;
-	}
-	p->open = true;
-	return 0;
+	text_printf(why, "failed to open stdin fifo %s: %s", s->path[STREAM_IN], errno_text(err));
+	return -err;
 }
 
 static int open_output(struct pump *p, const char *path, struct text *why)
@@ -115,7 +107,7 @@ static int open_output(struct pump *p, const char *path, struct text *why)
 		text_printf(why,
 			    "failed to start io pipe copy: unable to copy pipes: containerd-shim: opening "
 			    "%s \"%s\" failed: %s",
-			    fifo ? "w/o fifo" : "file", path, strerror(err));
+			    fifo ? "w/o fifo" : "file", path, errno_text(err));
 		return -err;
 	}
 	p->open = true;
@@ -130,11 +122,28 @@ int io_open(struct io *io, const struct stdio *s, struct text *why)
 
 		if (!named(s, i) || p->open || (p->from < 0 && p->to < 0))
 			continue; /* nothing to do, or done, or even over already */
-		err = i == STREAM_IN ? open_input(p, s->path[i], why)
-				     : open_output(p, s->path[i], why);
+		if (i == STREAM_IN)
+			err = access(s->path[i], R_OK | W_OK) < 0 ? stdin_failed(s, why) : 0;
+		else
+			err = open_output(p, s->path[i], why);
 		if (err < 0)
 			return err;
 	}
+	return 0;
+}
+
+int io_open_stdin(struct io *io, const struct stdio *s, struct text *why)
+{
+	struct pump *p = &io->pumps[STREAM_IN];
+
+	if (!named(s, STREAM_IN) || p->open || p->to < 0)
+		return 0;
+	p->from = open(s->path[STREAM_IN], O_RDONLY | O_NONBLOCK | O_CLOEXEC);
+	if (p->from >= 0)
+		p->keep = open(s->path[STREAM_IN], O_WRONLY | O_NONBLOCK | O_CLOEXEC);
+	if (p->keep < 0)
+		return stdin_failed(s, why);
+	p->open = true;
 	return 0;
 }
 
@@ -172,7 +181,7 @@ static ssize_t move(struct pump *p)
 	}
 	n = read(p->from, page, sizeof(page));
 	if (n > 0 && write_all(p->to, (struct view){page, (size_t)n}) < 0)
-		log_line(LOG_WARN, "output of a container is lost: %s", strerror(errno));
+		log_line(LOG_WARN, "output of a container is lost: %s", errno_text(errno));
 	return n;
 }
 

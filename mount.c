@@ -27,14 +27,13 @@
 #include <linux/loop.h>
 #include <sched.h>
 #include <signal.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/mount.h>
 #include <sys/prctl.h>
-#include <sys/statfs.h>
+#include <sys/statvfs.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -90,18 +89,6 @@ struct work {
 
 /* ---- saying what went wrong ---- */
 
-static void add_errno(struct text *why, int err)
-{
-	char *first = why->at + why->len;
-
-	/* The words of Go's table, which is the kernel's own; clients look for some of them. */
-	text_add(why, view_of(err == EBUSY   ? "device or resource busy"
-			      : err == ELOOP ? "too many levels of symbolic links"
-					     : strerror(err)));
-	if (*first >= 'A' && *first <= 'Z')
-		*first |= 0x20;
-}
-
 static const char prefix[] = "failed to mount rootfs component: ";
 
 /* Writes the client's sentence; err is -errno and is returned. */
@@ -114,7 +101,7 @@ static int PRINTF(3, 4) fail(struct text *why, int err, const char *fmt, ...)
 	text_vprintf(why, fmt, args);
 	va_end(args);
 	text_add(why, VIEW(": "));
-	add_errno(why, -err);
+	text_add(why, view_of(errno_text(-err)));
 	return err;
 }
 
@@ -130,9 +117,11 @@ static int fail_mount(struct text *why, int err, const struct work *w)
 	text_printf(why, "\", fstype: %s, flags: %lu, data: \"", w->type, w->flags);
 	if (why->len + data.len + rest > why->cap)
 		data.len = why->len + rest < why->cap ? why->cap - why->len - rest : 0;
+	while (data.len > 0 && (data.at[data.len] & 0xc0) == 0x80) /* within a character */
+		data.len--;
 	text_json(why, data);
 	text_add(why, VIEW("\", err: "));
-	add_errno(why, -err);
+	text_add(why, view_of(errno_text(-err)));
 	return err;
 }
 
@@ -284,6 +273,8 @@ static int work_read(struct work *w, struct view mount, struct text *why)
 				    "mount manager", prefix, VIEW_FMT(opt));
 			return -EINVAL;
 		}
+		if (memchr(opt.at, '\0', opt.len))
+			return fail(why, -EINVAL, "mount option");
 		size += opt.len;
 		if (option_is_data(w, opt))
 			add_data(&data, opt);
@@ -294,28 +285,29 @@ static int work_read(struct work *w, struct view mount, struct text *why)
 		return 0; /* takes its options one by one */
 	if (w->lower.at) {
 		layers = w->lower;
-		if (is_mapped(w) || (size >= page - DATA_SPARE && memchr(layers.at, ':', layers.len)))
+		if (is_mapped(w) ||
+		    (size >= page - DATA_SPARE && memchr(layers.at, ':', layers.len)))
 			w->common = layers_common(layers);
 		if (is_mapped(w) && w->common == 0)
 			return fail(why, -EINVAL, "failed to determine common parent of lowerdir");
 		copy(w->dir, sizeof(w->dir), (struct view){layers.at, w->common});
 		add_data(&data, VIEW("lowerdir="));
-		for (const char *colon = ""; layers.len > 0; colon = ":") {
+		while (layers.len > 0) {
 			opt = view_cut(&layers, ':');
-			text_add(&data, view_of(colon));
 			text_add(&data, (struct view){opt.at + w->common, opt.len - w->common});
+			if (layers.at)
+				text_add(&data, VIEW(":"));
 		}
 	}
 	if (data.cut) {
 		text_printf(why, "%smount options is too long", prefix);
 		return -E2BIG;
 	}
-	if (memchr(w->data, '\0', data.len))
-		return fail(why, -EINVAL, "mount option");
 	return 0;
 }
 
-/* Resolves the mount's target in `root`, symlinks too, as if root were "/": w->link to w->target. */
+/* Resolves the mount's target in `root`, symlinks too, as if root were "/": from w->link to
+ * w->target. */
 static int work_target(struct work *w, const char *root)
 {
 	struct text path = TEXT(w->target);
@@ -351,7 +343,8 @@ static int work_target(struct work *w, const char *root)
 			return -ELOOP;
 		if ((size_t)n + 1 + todo.len >= sizeof(w->todo))
 			return -ENAMETOOLONG;
-		memmove(w->todo + n + 1, todo.at, todo.len);
+		if (todo.len > 0)
+			memmove(w->todo + n + 1, todo.at, todo.len);
 		memcpy(w->todo, w->link, (size_t)n);
 		w->todo[n] = '/';
 		todo = (struct view){w->todo, (size_t)n + 1 + todo.len};
@@ -419,14 +412,16 @@ static int mount_fuse(struct work *w, struct text *why)
 		return -E2BIG;
 	}
 	status = help(w->args, &said);
-	if (status < 0)
-		return fail(why, status, "mount helper %s", w->args[0]);
-	if (status > 0) {
-		text_printf(why, "%smount helper [%s %s %s] failed: \"%s\": exit status %d", prefix,
-			    w->args[0], w->source, w->target, output, status);
-		return -EIO;
+	if (status == 0)
+		return 0;
+	text_printf(why, "%smount helper [%s %s %s] failed: \"%s\": ", prefix, w->args[0],
+		    w->source, w->target, output);
+	if (status < 0) {
+		text_add(why, view_of(errno_text(-status)));
+		return status;
 	}
-	return 0;
+	text_printf(why, "exit status %d", status);
+	return -EIO;
 }
 
 /* ---- loop devices ---- */
@@ -524,8 +519,8 @@ static int map_write(pid_t pid, const char *file, struct view map, char *buf, si
 	return lines.cut ? -E2BIG : file_write(name, (struct view){buf, lines.len}, 0);
 }
 
-/* A user namespace with the mount's two maps, as an fd. It is born with a process that does nothing,
- * and stays after it. */
+/* A user namespace with the mount's two maps, as an fd. It is born with a process that does
+ * nothing, and stays after it. */
 static int userns_open(struct work *w)
 {
 	pid_t pid = (pid_t)syscall(SYS_clone, CLONE_NEWUSER | SIGCHLD, 0, 0, 0, 0);
@@ -600,14 +595,14 @@ static int remount_readonly(const struct work *w)
 	const unsigned long same = MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC | MS_NOATIME |
 				   MS_NODIRATIME;
 	unsigned long flags = w->flags | MS_REMOUNT;
-	struct statfs fs;
+	struct statvfs fs;
 
 	if (mount("", w->target, "", flags, "") == 0)
 		return 0;
-	if (errno != EPERM || statfs(w->target, &fs) < 0)
+	if (errno != EPERM || statvfs(w->target, &fs) < 0)
 		return -errno;
-	flags |= (unsigned long)fs.f_flags & same;
-	if (fs.f_flags & ST_RELATIME)
+	flags |= (unsigned long)fs.f_flag & same;
+	if (fs.f_flag & ST_RELATIME)
 		flags |= MS_RELATIME;
 	return mount("", w->target, "", flags, "") < 0 ? -errno : 0;
 }
@@ -621,7 +616,7 @@ static int mount_mapped_overlay(struct work *w, int userns, struct text *why)
 
 	text_printf(&dir, "%s/ovl-idmappedXXXXXX", tmp && tmp[0] ? tmp : "/tmp");
 	if (!mkdtemp(w->link))
-		return fail(why, -errno, "failed to create temporary overlay lowerdir mount location");
+		return fail(why, -errno, "failed to create temporary directory for overlay layers");
 	err = clone_mapped(w->dir, w->link, userns, TREE_RDONLY, false);
 	if (err < 0) {
 		err = fail(why, err, "failed to create idmapped mount of %s", w->dir);
@@ -693,7 +688,8 @@ int mount_rootfs(struct view request, const char *root, struct text *why)
 	while (err == 0 && field_next(&rest, ROOTFS_TAG, &mount)) {
 		err = work_read(w, mount, why);
 		if (err == 0 && (err = work_target(w, root)) < 0)
-			fail(why, err, "failed to join path \"%s\" with root \"%s\"", w->target, root);
+			fail(why, err, "failed to join path \"%s\" with root \"%s\"", w->target,
+			     root);
 		if (err == 0)
 			err = work_mount(w, why);
 		/* Nobody can have anything open there yet that would have to be waited for. */
@@ -714,25 +710,6 @@ struct undo {
 	char stuck[PATH_MAX]; /* only what comes behind it; empty: everything */
 	bool fuse;            /* best is a FUSE mount */
 };
-
-/* Reads a file of unknown length into pages of its own: *v, mapped *cap long. */
-static int slurp(const char *path, struct view *v, size_t *cap)
-{
-	ssize_t n;
-	char *at;
-
-	for (*cap = 1 << 16;; *cap *= 4) {
-		at = pages_get(*cap);
-		n = at ? file_read(path, at, *cap) : -ENOMEM;
-		if (n >= 0)
-			break;
-		pages_put(at, *cap);
-		if (n != -EFBIG)
-			return (int)n;
-	}
-	*v = (struct view){at, (size_t)n};
-	return 0;
-}
 
 /* The kernel writes blanks and the like as \ooo. */
 static void unescape(char *to, size_t cap, struct view v)
@@ -762,14 +739,15 @@ static int order(const char *a, const char *b)
 /* Finds the next mount point into u->best. 1, 0 if there is none, or -errno. */
 static int undo_next(struct undo *u)
 {
-	size_t root = strlen(u->root), cap;
-	struct view table, rest, line, field;
-	int err = slurp("/proc/self/mountinfo", &table, &cap);
+	size_t root = strlen(u->root);
+	struct view rest, line, field;
+	struct file table;
+	int err = file_pages("/proc/self/mountinfo", &table);
 
 	if (err < 0)
 		return err;
 	u->best[0] = '\0';
-	for (rest = table; rest.len > 0;) {
+	for (rest = (struct view){table.at, table.len}; rest.len > 0;) {
 		line = view_cut(&rest, '\n');
 		for (int i = 0; i < 5; i++) /* id, parent, device, root, mount point */
 			field = view_cut(&line, ' ');
@@ -787,7 +765,7 @@ static int undo_next(struct undo *u)
 		u->fuse = view_is(field, "fuse") || view_is(field, "fuseblk") ||
 			  view_starts(field, "fuse.");
 	}
-	pages_put((void *)table.at, cap);
+	pages_put(table.at, table.cap);
 	return u->best[0] != '\0';
 }
 

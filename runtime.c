@@ -10,7 +10,6 @@
  * Why a run failed is best known by the runtime itself, which appends a line of JSON to log.json;
  * the file lives as long as its bundle, so its size before the run tells which lines are this run's.
  */
-#include <ctype.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
@@ -29,6 +28,8 @@
 #define ARGS_TEXT 8192
 
 extern char **environ;
+
+struct daemon self;
 
 /* ---- making processes ---- */
 
@@ -219,23 +220,12 @@ void run_close(struct run *run)
 	run->pid = 0;
 }
 
-/* An errno the way the clients' language spells it. */
-static void add_errno(struct text *t, int err)
-{
-	const char *s = strerror(-err);
-	char first = (char)tolower((unsigned char)s[0]);
-
-	text_add(t, (struct view){&first, 1});
-	text_add(t, view_of(s + 1));
-}
-
 void run_ending(const struct run *run, const struct runtime *rt, struct text *t)
 {
 	if (run->error == -ENOENT && !strchr(rt->binary, '/')) {
 		text_printf(t, "exec: \"%s\": executable file not found in $PATH", rt->binary);
 	} else if (run->error < 0) {
-		text_printf(t, "fork/exec %s: ", rt->binary);
-		add_errno(t, run->error);
+		text_printf(t, "fork/exec %s: %s", rt->binary, errno_text(-run->error));
 	} else {
 		text_printf(t, "%s did not terminate successfully: exit status %d", rt->binary,
 			    WIFSIGNALED(run->status) ? 128 + WTERMSIG(run->status)
@@ -297,9 +287,8 @@ void run_reason(const struct run *run, const struct runtime *rt, const char *pre
 	}
 	fd_close(&fd);
 	if (n < 0) {
-		text_printf(t, "unable to retrieve OCI runtime error (open %s: ", path.at);
-		add_errno(t, err);
-		text_add(t, VIEW("): "));
+		text_printf(t, "unable to retrieve OCI runtime error (open %s: %s): ", path.at,
+			    errno_text(-err));
 		run_ending(run, rt, t);
 	} else if (!last_error((struct view){buf, (size_t)n}, t)) {
 		run_ending(run, rt, t);

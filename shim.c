@@ -25,8 +25,6 @@
 
 extern char **environ;
 
-struct daemon self;
-
 /* ---- the command line (contract 1.2) ---- */
 
 struct cmdline cmdline = {.namespace = "", .id = "", .address = "", .bundle = "", .socket = "", .action = ""};

@@ -123,9 +123,12 @@ void io_init(struct io *io); /* all fds -1 */
  * 6.1, 6.2). 0, or -errno with the sentence in `why`. */
 int io_make(struct io *io, const struct stdio *s, struct text *why);
 void io_started(struct io *io); /* the runtime has them: closes our copies of the container's ends */
-/* Opens the client's ends and lets bytes flow (contract 6.3). -EAGAIN: a FIFO has no reader yet,
- * call again soon; other -errno with the sentence in `why`. */
+/* Opens the client's ends of stdout and stderr and lets bytes flow (contract 6.3). -EAGAIN: a FIFO
+ * has no reader yet, call again soon; other -errno with the sentence in `why`. */
 int io_open(struct io *io, const struct stdio *s, struct text *why);
+/* The same for stdin, and our own writer with it, so that a client that goes away does not end the
+ * container's input. */
+int io_open_stdin(struct io *io, const struct stdio *s, struct text *why);
 void io_want(struct io *io, unsigned int slot);
 void io_pump(struct io *io, enum stream stream);
 bool io_drained(const struct io *io);     /* nothing more comes out of stdout and stderr */
@@ -262,6 +265,7 @@ struct proc {
 	struct stamp exited_at;
 	const char *id;   /* exec id, or the container's id */
 	struct stdio stdio;
+	uint64_t stdin_due; /* when to open the client's stdin at the latest; 0: done, or not yet */
 	bool terminal;
 	struct io io;
 	struct pack pack;
@@ -301,6 +305,10 @@ struct proc *exec_find(const struct container *c, struct view exec_id); /* NULL:
 void exec_free(struct proc *p);
 
 void proc_set_state(struct proc *p, enum state state); /* the only writer of proc.state */
+/* Opens its stdin, if that was put off. Clients close a task's stdin by CloseIO as soon as theirs
+ * has ended; some cannot before Create has answered them, and forget it then. So the stdin of an
+ * init is opened only a moment after that answer, or with Start, whichever comes first. */
+void proc_open_stdin(struct proc *p);
 /* The pid is known now. If it was reaped since the op of that serial began, so is its exit.
  * -ECHILD: it is no child of ours, its exit would never be seen. */
 int proc_set_pid(struct proc *p, pid_t pid, uint32_t serial);

@@ -24,12 +24,12 @@
 #include "task.pb.h"
 
 #define FIFO_RETRY_MS 10
+#define STDIN_GRACE_MS 100
 #define FIFO_LIMIT_MS 30000
 #define DRAIN_LIMIT_MS 10000
 #define EXIT_LIMIT_MS 10000
 #define UMOUNT_RETRY_MS 50
 #define UMOUNT_LIMIT_MS 2500
-#define CONFIG_MAX (4 << 20)
 #define PIDS_MAX (1 << 20)
 
 bool task_shutdown;
@@ -127,15 +127,16 @@ static bool id_valid(struct view id)
 /* Does the container have a pid namespace of its own? If config.json does not say so: no. */
 static bool private_pids(const struct container *c)
 {
-	char path_buf[1024], *buf = pages_get(CONFIG_MAX);
+	char path_buf[1024];
 	struct text path = TEXT(path_buf);
+	struct file config;
 	bool private = false;
 	struct json j;
-	ssize_t n;
 
 	text_printf(&path, "%s/config.json", c->runtime.bundle);
-	n = buf ? file_read(path.at, buf, CONFIG_MAX) : -ENOMEM;
-	if (n > 0 && json_open(&j, (struct view){buf, (size_t)n}) == 0) {
+	if (file_pages(path.at, &config) < 0)
+		return false;
+	if (json_open(&j, (struct view){config.at, config.len}) == 0) {
 		int all = json_get(&j, json_get(&j, 0, "linux"), "namespaces");
 
 		for (int ns = json_first(&j, all); ns >= 0; ns = json_next(&j, all, ns))
@@ -143,7 +144,7 @@ static bool private_pids(const struct container *c)
 				private = json_raw(&j, json_get(&j, ns, "path")).len == 0;
 		json_close(&j);
 	}
-	pages_put(buf, CONFIG_MAX);
+	pages_put(config.at, config.cap);
 	return private;
 }
 
@@ -221,12 +222,12 @@ static bool create_prepare(struct op *op, struct container *c, const Options *o)
 	}
 	c->mounted = field_next(&rest, CreateTaskRequest_rootfs_tag, &mount);
 	if (c->mounted && mkdir(path.at, 0711) < 0 && errno != EEXIST) {
-		op_error(op, CODE_UNKNOWN, "mkdir %s: %s", path.at, strerror(errno));
+		op_error(op, CODE_UNKNOWN, "mkdir %s: %s", path.at, errno_text(errno));
 		return false;
 	}
 	err = options_write(&c->runtime, o);
 	if (err < 0) {
-		op_error(op, CODE_UNKNOWN, "write %s/options.json: %s", c->runtime.bundle, strerror(-err));
+		op_error(op, CODE_UNKNOWN, "write %s/options.json: %s", c->runtime.bundle, errno_text(-err));
 		return false;
 	}
 	c->private_pids = private_pids(c);
@@ -323,7 +324,7 @@ static bool launched(struct op *op, const struct container *c, struct proc *p)
 	pid = pid_file_read(path.at);
 	if (pid < 0) {
 		op_error(op, CODE_UNKNOWN, "failed to retrieve OCI runtime container pid: %s: %s", path.at,
-			 strerror(-pid));
+			 errno_text(-pid));
 		return false;
 	}
 	err = proc_set_pid(p, pid, op->serial);
@@ -430,6 +431,7 @@ static void create_step(struct op *op)
 		find_cgroup(c);
 		push_create(op, c);
 		proc_set_state(init, STATE_CREATED);
+		init->stdin_due = now + STDIN_GRACE_MS;
 		response.pid = (uint32_t)init->pid;
 		op_done(op, &CreateTaskResponse_msg, &response);
 		return;
@@ -498,6 +500,7 @@ static void start_step(struct op *op)
 			return;
 		}
 		p->busy++;
+		proc_open_stdin(p);
 		run_start(&op->run, &c->runtime, args, NULL, (struct view){0});
 		op_run(op, START_STARTED);
 		return;
@@ -604,7 +607,7 @@ static void delete_step(struct op *op)
 			return;
 		}
 		if (err < 0)
-			op_error(op, CODE_UNKNOWN, "failed rootfs umount: %s", strerror(-err));
+			op_error(op, CODE_UNKNOWN, "failed rootfs umount: %s", errno_text(-err));
 		if (!op->code) {
 			response.pid = (uint32_t)p->pid;
 			response.has_exited_at = true;
@@ -738,6 +741,7 @@ static void close_io_step(struct op *op)
 
 	if (!decode(op, &CloseIORequest_msg, &rq) || !(p = find(op, rq.id, rq.exec_id)))
 		return;
+	proc_open_stdin(p);
 	io_close_stdin(&p->io);
 	done(op);
 }

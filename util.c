@@ -168,6 +168,30 @@ void text_json(struct text *t, struct view v)
 	}
 }
 
+const char *errno_text(int err)
+{
+	static char buf[64];
+	struct text t = TEXT(buf);
+
+	switch (err) {
+	case EBUSY:
+		return "device or resource busy";
+	case ELOOP:
+		return "too many levels of symbolic links";
+	case ENOMEM:
+		return "cannot allocate memory";
+	case ENAMETOOLONG:
+		return "file name too long";
+	case EOPNOTSUPP:
+		return "operation not supported";
+	default:
+		text_add(&t, view_of(strerror(err)));
+		if (buf[0] >= 'A' && buf[0] <= 'Z')
+			buf[0] |= 0x20;
+		return buf;
+	}
+}
+
 /* ---- pages ---- */
 
 void *pages_get(size_t len)
@@ -220,6 +244,24 @@ ssize_t file_read(const char *path, char *buf, size_t cap)
 		return -errno;
 	buf[len] = '\0';
 	return (ssize_t)len;
+}
+
+int file_pages(const char *path, struct file *f)
+{
+	ssize_t n;
+
+	for (f->cap = 1 << 16;; f->cap *= 4) {
+		f->at = pages_get(f->cap);
+		n = f->at ? file_read(path, f->at, f->cap) : -ENOMEM;
+		if (n >= 0)
+			break;
+		pages_put(f->at, f->cap);
+		f->at = NULL;
+		if (n != -EFBIG)
+			return (int)n;
+	}
+	f->len = (size_t)n;
+	return 0;
 }
 
 int write_all(int fd, struct view v)

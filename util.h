@@ -51,6 +51,8 @@ struct text {
 void text_add(struct text *t, struct view v);
 void text_printf(struct text *t, const char *fmt, ...) PRINTF(2, 3);
 void text_vprintf(struct text *t, const char *fmt, va_list args);
+/* An errno in the words of Go, which are the kernel's own: clients look for some of them. */
+const char *errno_text(int err);
 /* Adds v as the inside of a JSON string (without the quotes). */
 void text_json(struct text *t, struct view v);
 
@@ -67,6 +69,13 @@ void fd_close(int *fd); /* closes *fd if >= 0 and sets it to -1; errno is kept *
 /* Reads a whole small file, NUL-terminated, at most cap - 1 bytes. Its length, or -errno; -EFBIG if
  * there is more. */
 ssize_t file_read(const char *path, char *buf, size_t cap);
+/* The same for a file of any length, in pages of its own, which the caller puts back: `len` bytes in
+ * `cap` mapped ones. 0 or -errno. */
+struct file {
+	char *at;
+	size_t len, cap;
+};
+int file_pages(const char *path, struct file *f);
 /* Creates or truncates `path` with `mode` and writes v. 0 or -errno. */
 int file_write(const char *path, struct view v, mode_t mode);
 /* The same by a temporary name beside it and rename(2): readers see the old or the new file whole. */

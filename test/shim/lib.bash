@@ -284,6 +284,7 @@ lab_reset() {
 	for pid in $(lab_procs); do
 		kill -KILL "$pid" 2>/dev/null || :
 	done
+	rm -f "$LAB"/run/containerd/s/*
 	for id in $(ctr container ls -q 2>/dev/null); do
 		ctr container rm "$id" >/dev/null 2>&1 || :
 	done
@@ -504,7 +505,7 @@ teardown() {
 	if ((wrong)); then
 		say "--- containerd's log of this test:"
 		tail -n "+$((LOG_START + 1))" "$LAB/containerd.log" | grep -v 'msg="loading plugin' |
-			tail -n 40 >&2 || :
+			cut -c 1-300 | tail -n 12 >&2 || :
 		lab_reset
 		[[ ! ${BATS_TEST_COMPLETED:-} ]]
 	fi

@@ -17,7 +17,7 @@ ten() {
 }
 
 open_gate() { # NUMBER: returns once the container has read the line
-	echo >"$LAB/fifo/$ID-$1"
+	timeout 20 sh -c 'echo >"$1"' sh "$LAB/fifo/$ID-$1"
 }
 
 ended() { [[ ! $(lab_cgroups | grep "/$1\$" | sed 's,$,/cgroup.procs,' | xargs -r cat) ]]; } # ID
@@ -124,19 +124,19 @@ code_of() { # ID
 
 @test "output written while nobody reads is kept, and goes on when a reader comes back" {
 	local out
+	mkfifo "$LAB/fifo/$ID-go"
 	ctr_run -d --fifo-dir "$LAB/fifo" --mount "type=bind,src=$LAB/fifo,dst=/fifo,options=rbind:ro" \
-		"$ID" sh -c 'read -r x </fifo/go; seq 1 60000; exit 4'
+		"$ID" sh -c "read -r x </fifo/$ID-go; seq 1 60000; exit 4"
 	out=$(find "$LAB/fifo" -name "$ID-stdout")
-	mkfifo "$LAB/fifo/go"
-	echo >"$LAB/fifo/go"
-	head -c 50000 <"$out" >"$LAB/part1" # takes that much and not a byte more
+	timeout 20 sh -c 'echo >"$1"' sh "$LAB/fifo/$ID-go"
+	timeout 20 head -c 50000 <"$out" >"$LAB/part1" # takes that much and not a byte more
 	containerd_kill
 	equal 50000 "$(stat -c %s "$LAB/part1")" "bytes read before"
 	# Nobody reads now; the container fills every buffer and waits, alive.
 	wait_for 20 stalled
 	containerd_start
 	task_is "$ID" RUNNING
-	cat "$out" >"$LAB/part2"
+	timeout 20 cat "$out" >"$LAB/part2"
 	cat "$LAB/part1" "$LAB/part2" | cmp - <(seq 1 60000)
 	wait_for 20 task_is "$ID" STOPPED
 	contains "$(ctr task rm "$ID" 2>&1)" 'exit code 4'

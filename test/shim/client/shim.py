@@ -126,7 +126,7 @@ class Reader:
         os.set_blocking(self.fd, False)
         self.data, self.eof = b"", False
 
-    def _more(self, timeout):
+    def wait_for_more(self, timeout):
         poll = select.poll()
         poll.register(self.fd, select.POLLIN)
         events = poll.poll(max(timeout, 0) * 1000)
@@ -146,7 +146,7 @@ class Reader:
                 raise AssertionError(f"end of file before {text!r}: {self.data[-200:]!r}")
             if time.monotonic() > end:
                 raise Late(f"{text!r} not read, only {self.data[-200:]!r}")
-            self._more(end - time.monotonic())
+            self.wait_for_more(end - time.monotonic())
         return self.data
 
     def all(self, timeout=PATIENCE):
@@ -155,20 +155,32 @@ class Reader:
         while not self.eof:
             if time.monotonic() > end:
                 raise Late(f"no end of file after {self.data[-200:]!r}")
-            self._more(end - time.monotonic())
+            self.wait_for_more(end - time.monotonic())
         return self.data
 
     def at_eof(self, grace):
         """Does the end of file come within `grace` seconds?"""
         end = time.monotonic() + grace
         while not self.eof and time.monotonic() < end:
-            self._more(end - time.monotonic())
+            self.wait_for_more(end - time.monotonic())
         return self.eof
 
     def close(self):
         if self.fd >= 0:
             os.close(self.fd)
             self.fd = -1
+
+
+def read_all(*readers, timeout=PATIENCE):
+    """Reads all of them to their ends, by turns."""
+    end = time.monotonic() + timeout
+    while not all(r.eof for r in readers):
+        if time.monotonic() > end:
+            raise Late(f"no end of file after {[r.data[-50:] for r in readers]}")
+        for reader in readers:
+            if not reader.eof:
+                reader.wait_for_more(0.02)
+    return [r.data for r in readers]
 
 
 class Writer:
@@ -424,6 +436,9 @@ class World:
         path = self.script(f"{verb}-{len(os.listdir(os.path.join(self.dir, 'bin')))}", body + f'exec {self.runtime} "$@"')
         return self.options(binary_name=path)
 
+    def gate(self, verb):
+        return Gate(self, verb)
+
     def script(self, name, body):
         """An executable shell script, for instance as a runtime binary."""
         path = os.path.join(self.dir, "bin", name)
@@ -480,15 +495,17 @@ class World:
 
     # -- the end
 
-    def close(self):
+    def close(self, orderly=True):
         """Removes everything. Returns what the shim left behind after an orderly end, as texts."""
-        for task in self.tasks:
-            task.remove()
-        try:
-            until(lambda: not self.left_over(), "everything to be gone", 10)
-        except Late:
-            pass
-        leaks = self.left_over() + [f"bad event: {f}" for f in self.events.faults]
+        leaks = []
+        if orderly:
+            for task in self.tasks:
+                task.remove()
+            try:
+                until(lambda: not self.left_over(), "everything to be gone", 10)
+            except Late:
+                leaks = self.left_over()
+            leaks += [f"bad event: {f}" for f in self.events.faults]
         for closer in self.closers:
             closer()
         self._clear()
@@ -541,6 +558,21 @@ def _rmdir(path):
             until(gone, f"rmdir {path}", 10)
         except Late:
             pass
+
+
+class Gate:
+    """A runtime that stands still in one of its verbs until it is let through."""
+
+    def __init__(self, world, verb):
+        name = f"gate-{len(os.listdir(os.path.join(world.dir, 'io')))}"
+        self.world, self.path = world, world.fifo(name)
+        self.options = world.wrapper(verb, before=f": > {self.path}.reached; : < {self.path}")
+
+    def reached(self, timeout=PATIENCE):
+        until(lambda: os.path.exists(self.path + ".reached"), "the runtime to reach the gate", timeout)
+
+    def open(self):
+        self.world.writer(self.path)
 
 
 class Bundle:
@@ -708,7 +740,7 @@ class Task:
         except OSError:
             conn = None
         if conn:
-            ask = dict(service=self.service, wait=20)
+            ask = dict(service=TASK2, wait=20)
             for method, more in (("Kill", {"signal": 9, "all": True}), ("Wait", {}), ("Delete", {}), ("Shutdown", {})):
                 if method == "Wait":
                     more, ask["timeout_nano"] = {}, int(5e9)
@@ -725,7 +757,7 @@ class Task:
 
     def _known(self, conn):
         try:
-            return conn.call("State", {"id": self.id}, service=self.service, wait=20)["status"] in (RUNNING, PAUSED)
+            return conn.call("State", {"id": self.id}, wait=20)["status"] in (RUNNING, PAUSED)
         except (RpcError, Closed, Late):
             return False
 

@@ -89,7 +89,7 @@ def run_one(fn):
         trouble += "".join("\nlog: " + line for line in world.log().splitlines()[-15:]) if world else ""
     if world:
         try:
-            leaks = world.close()
+            leaks = world.close(orderly=not trouble)
         except Exception as e:
             leaks = [f"close failed: {e!r}"]
         if leaks:
