@@ -429,7 +429,7 @@ static struct view runtime_features(const char *binary)
 	ssize_t n;
 	pid_t pid;
 
-	if (find_binary(binary, &path) < 0)
+	if (find_binary(binary, &path) < 0 || access(path.at, X_OK) < 0)
 		die("exec: \"%s\": executable file not found in $PATH", binary);
 	if (!buf || pipe2(out, O_CLOEXEC) < 0)
 		die("no memory");

@@ -420,6 +420,12 @@ static void tell(struct proc *p)
 			  .has_exited_at = true,
 			  .exited_at = {p->exited_at.seconds, p->exited_at.nanos}};
 
+	if (c->exit_unseen && !p->is_exec) {
+		/* Deleted before it ever ran: it did end, but for its clients it has not exited. */
+		p->exit_status = 0;
+		p->exited_at = (struct stamp){SENTINEL_SECONDS, 0};
+		event.exited_at = (Timestamp){SENTINEL_SECONDS, 0};
+	}
 	proc_set_state(p, STATE_STOPPED);
 	event_push("exit", "TaskExit", &TaskExit_msg, &event);
 	p->told = true;

@@ -56,17 +56,17 @@ static void usage(FILE *to)
 			flags[i].usage);
 }
 
-static _Noreturn void usage_error(const char *what, const char *name)
+static _Noreturn void usage_error(const char *what, struct view name)
 {
-	fprintf(stderr, "%s-%s\n", what, name);
+	fprintf(stderr, "%s-%.*s\n", what, VIEW_FMT(name));
 	usage(stderr);
 	exit(2);
 }
 
-static const struct flag *flag_find(const char *name, size_t len)
+static const struct flag *flag_find(struct view name)
 {
 	for (size_t i = 0; i < COUNT(flags); i++)
-		if (view_is((struct view){name, len}, flags[i].name))
+		if (view_is(name, flags[i].name))
 			return &flags[i];
 	return NULL;
 }
@@ -77,26 +77,25 @@ static void parse_args(int argc, char **argv)
 	int i = 1;
 
 	for (; i < argc && argv[i][0] == '-' && argv[i][1]; i++) {
-		const char *name = argv[i] + 1 + (argv[i][1] == '-');
-		const char *value = strchr(name, '=');
-		size_t len = value ? (size_t)(value - name) : strlen(name);
-		const struct flag *f;
+		struct view value = view_of(argv[i] + 1 + (argv[i][1] == '-'));
+		bool has_value = strchr(argv[i], '=');
+		struct view name = view_cut(&value, '=');
+		const struct flag *f = flag_find(name);
 
-		if (len == 0 && !value) { /* "--" */
+		if (name.len == 0 && !has_value) { /* "--" */
 			i++;
 			break;
 		}
-		if (view_is((struct view){name, len}, "h") || view_is((struct view){name, len}, "help")) {
+		if (view_is(name, "h") || view_is(name, "help")) {
 			usage(stderr);
 			exit(0);
 		}
-		f = flag_find(name, len);
 		if (!f)
 			usage_error("flag provided but not defined: ", name);
 		if (f->on)
-			*f->on = !value || !(strcmp(value + 1, "false") == 0 || strcmp(value + 1, "0") == 0);
-		else if (value)
-			*f->text = value + 1;
+			*f->on = !has_value || !(view_is(value, "false") || view_is(value, "0"));
+		else if (has_value)
+			*f->text = value.at;
 		else if (++i < argc)
 			*f->text = argv[i];
 		else

@@ -339,17 +339,18 @@ static bool opened(struct op *op, struct proc *p)
 {
 	char buf[1024];
 	struct text why = TEXT(buf);
-	int err = op->expired ? -ETIMEDOUT : io_open(&p->io, &p->stdio, &why);
+	int err = io_open(&p->io, &p->stdio, &why);
 
 	if (err == 0)
 		return true;
+	if (err == -EAGAIN && op->expired)
+		err = -ETIMEDOUT;
 	if (err == -EAGAIN && op->limit == 0)
 		op->limit = now + FIFO_LIMIT_MS;
 	if (err == -EAGAIN && now < op->limit)
 		return false;
-	if (err == -ETIMEDOUT || err == -EAGAIN)
-		op_error(op, CODE_DEADLINE_EXCEEDED, "no reader came for stdout or stderr: %s",
-			 "context deadline exceeded");
+	if (err == -EAGAIN || err == -ETIMEDOUT)
+		op_error(op, CODE_DEADLINE_EXCEEDED, "%s: context deadline exceeded", buf);
 	op_error(op, CODE_UNKNOWN, "%s", buf);
 	return true;
 }
@@ -556,6 +557,7 @@ static void delete_step(struct op *op)
 			done(op);
 			return;
 		}
+		c->exit_unseen = p->state != STATE_STOPPED;
 		if (op->limit == 0)
 			op->limit = now + DRAIN_LIMIT_MS;
 		/* Of a container that never ran nothing will come. */
@@ -572,7 +574,6 @@ static void delete_step(struct op *op)
 		return;
 
 	case DELETE_DRAINED:
-		c->exit_unseen = !p->told;
 		if (out_of_time(op)) {
 			;
 		} else if (run_failed(&op->run)) {
@@ -610,11 +611,8 @@ static void delete_step(struct op *op)
 			op_error(op, CODE_UNKNOWN, "failed rootfs umount: %s", errno_text(-err));
 		if (!op->code) {
 			response.pid = (uint32_t)p->pid;
-			response.has_exited_at = true;
-			response.exited_at.seconds = SENTINEL_SECONDS;
-			if (!c->exit_unseen)
-				about_exit(p, &response.exit_status, &response.has_exited_at,
-					   &response.exited_at);
+			about_exit(p, &response.exit_status, &response.has_exited_at,
+				   &response.exited_at);
 			event = (TaskDelete){.container_id = view_of(c->id),
 					     .pid = response.pid,
 					     .exit_status = response.exit_status,
@@ -798,6 +796,10 @@ static void connect_step(struct op *op)
 
 static void shutdown_step(struct op *op)
 {
+	ProcessRequest rq = {0};
+
+	if (!decode(op, &ProcessRequest_msg, &rq))
+		return;
 	if (container_count() == 0)
 		task_shutdown = true;
 	done(op);

@@ -46,7 +46,7 @@ struct text {
 	bool cut;
 };
 
-#define TEXT(buffer) ((struct text){.at = (buffer), .cap = sizeof(buffer)})
+#define TEXT(buffer) ((buffer)[0] = '\0', (struct text){.at = (buffer), .cap = sizeof(buffer)})
 
 void text_add(struct text *t, struct view v);
 void text_printf(struct text *t, const char *fmt, ...) PRINTF(2, 3);

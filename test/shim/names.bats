@@ -1,0 +1,65 @@
+#!/usr/bin/env bats
+# SPDX-License-Identifier: Apache-2.0
+#
+# names.bats - the name the shim is called by chooses the OCI runtime, unless an option does.
+
+load lib
+
+setup_file() {
+	need "root" test "$(id -u)" = 0
+	need "the shim ($SHIM)" test -x "$SHIM"
+	not_for_go "has but one name"
+	lab_up
+	# Wrappers first on the PATH, which write down who was called.
+	local name
+	for name in runc crun; do
+		printf '#!/bin/sh\necho %s >>%s\nexec %s "$@"\n' "$name" "$LAB/called" \
+			"$(command -v "$name")" >"$LAB/bin/$name"
+		chmod +x "$LAB/bin/$name"
+	done
+}
+
+called() { # NAME OPTION...: with these options, the container is made by this runtime
+	local name=$1
+	shift
+	rm -f "$LAB/called"
+	equal hello "$(ctr_run --rm "$@" "$ID" echo hello)" output
+	equal "$name" "$(sort -u "$LAB/called")" "runtimes called"
+	nothing_left
+}
+
+@test "io.containerd.runc.v2 is runc" {
+	called runc --runtime io.containerd.runc.v2
+}
+
+@test "io.containerd.runc.v1 is runc" {
+	called runc --runtime io.containerd.runc.v1
+}
+
+@test "io.containerd.crun.v2 is crun" {
+	called crun --runtime io.containerd.crun.v2
+}
+
+@test "io.containerd.nano.v2 is crun where there is one, else runc" {
+	called crun --runtime io.containerd.nano.v2
+}
+
+@test "--runc-binary wins" {
+	rm -f "$LAB/called"
+	equal hello "$(ctr run --rm --runc-binary crun "$IMAGE" "$ID" echo hello)" output
+	equal crun "$(sort -u "$LAB/called")" "runtimes called"
+}
+
+@test "an absolute path as the runtime's name" {
+	called crun --runtime "$LAB/bin/containerd-shim-crun-v2"
+	called runc --runtime "$LAB/bin/containerd-shim-runc-v2"
+}
+
+@test "the delete action knows the runtime too" {
+	ctr_run -d --runtime io.containerd.crun.v2 "$ID" sleep 1000
+	rm "$LAB/called"
+	kill -KILL "$(shim_pid "$ID")"
+	nothing_left
+	equal crun "$(sort -u "$LAB/called")" "runtimes called"
+	ctr container rm "$ID"
+}
