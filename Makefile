@@ -11,7 +11,7 @@ VERSION = 0.1.0
 PREFIX ?= /usr/local
 B = build
 
-SRC = util.c json.c loop.c ttrpc.c op.c runtime.c options.c io.c mount.c cgroup.c event.c container.c task.c action.c shim.c
+SRC = util.c json.c loop.c ttrpc.c op.c runtime.c options.c io.c mount.c cgroup.c event.c container.c verb.c create.c life.c task.c action.c shim.c
 PROTO = ttrpc types task events options
 PB = $(PROTO:%=$(B)/pb/%.pb.c)
 OBJ = $(SRC:%.c=$(B)/%.o) $(PB:.c=.o)

@@ -33,7 +33,6 @@
 #include "shim.h"
 #include "task.pb.h"
 
-#define SOCKET_DIR "/run/containerd/s"
 #define STDIN_MAX (10 << 20)
 #define CONFIG_MAX (4 << 20)
 

@@ -18,10 +18,12 @@
  *  - first the event is queued, then the Waits are answered.
  */
 #include <errno.h>
+#include <poll.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/wait.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "events.pb.h"
 #include "shim.h"
@@ -56,10 +58,32 @@ static struct proc *proc_new(const struct container *c)
 	return NULL;
 }
 
-static void waits_release(const struct proc *p);
-
-static void proc_free(struct proc *p)
+void pid_path(const struct proc *p, struct text *t)
 {
+	text_printf(t, "%s/%s.pid", containers[p->container].runtime.bundle, p->is_exec ? p->id : "init");
+}
+
+void exec_spec_path(const struct proc *p, struct text *t)
+{
+	text_printf(t, "%s/.%s.json", containers[p->container].runtime.bundle, p->id);
+}
+
+static void remove_files(const struct proc *p)
+{
+	char buf[1024];
+	struct text path = TEXT(buf);
+
+	pid_path(p, &path);
+	unlink(path.at);
+	path.len = 0;
+	exec_spec_path(p, &path);
+	unlink(path.at);
+}
+
+void proc_free(struct proc *p)
+{
+	if (p->is_exec && p->id)
+		remove_files(p);
 	waits_release(p);
 	io_close(&p->io);
 	pack_close(&p->pack);
@@ -76,7 +100,7 @@ struct container *container_new(void)
 
 		if (c->used)
 			continue;
-		*c = (struct container){.gen = (uint16_t)(c->gen + 1)};
+		*c = (struct container){.gen = (uint16_t)(c->gen + 1), .oom = {.fd = -1}};
 		init = proc_new(c);
 		if (!init)
 			return NULL;
@@ -110,6 +134,7 @@ void container_free(struct container *c)
 	for (unsigned int i = procs_end; i-- > 0;)
 		if (procs[i].used && procs[i].container == c - containers)
 			proc_free(&procs[i]);
+	cgroup_oom_close(&c->oom);
 	pack_close(&c->pack);
 	c->used = false;
 	containers_used--;
@@ -140,14 +165,24 @@ struct proc *exec_find(const struct container *c, struct view exec_id)
 	return NULL;
 }
 
-void exec_free(struct proc *p)
+static struct proc *proc_of(pid_t pid)
 {
-	proc_free(p);
+	for (unsigned int i = 0; i < procs_end; i++)
+		if (procs[i].used && procs[i].pid == pid && !procs[i].exited)
+			return &procs[i];
+	return NULL;
+}
+
+struct proc *exec_of_pid(const struct container *c, pid_t pid)
+{
+	struct proc *p = proc_of(pid);
+
+	return p && p->is_exec && p->container == c - containers ? p : NULL;
 }
 
 void proc_set_state(struct proc *p, enum state state)
 {
-	static const char *const names[STATES] = {"new", "created", "running", "paused", "stopped"};
+	static const char *const names[STATES] = {"new",	"created", "restorable", "running", "paused", "stopped"};
 
 	log_line(LOG_DEBUG, "%s: %s -> %s (pid %d)", p->id, names[p->state], names[state], p->pid);
 	p->state = state;
@@ -214,8 +249,7 @@ static void wait_end(struct waiter *w)
 		waiters_end--;
 }
 
-/* With the status the process has now: of one that never ran that is 0, and never. */
-static void waits_release(const struct proc *p)
+void waits_release(const struct proc *p)
 {
 	WaitResponse response = {p->exit_status, true, {p->exited_at.seconds, p->exited_at.nanos}};
 
@@ -259,15 +293,19 @@ static void note_exit(struct proc *p, const struct exit *e)
 	p->exit_status = (uint32_t)(WIFSIGNALED(e->status) ? 128 + WTERMSIG(e->status)
 							   : WEXITSTATUS(e->status));
 	log_line(LOG_DEBUG, "%s: pid %d exited with %u", p->id, p->pid, p->exit_status);
+	io_exited(&p->io);
 	ops_wake((unsigned int)(p - procs));
 }
 
-static struct proc *proc_of(pid_t pid)
+static bool is_logger(pid_t pid)
 {
-	for (unsigned int i = 0; i < procs_end; i++)
-		if (procs[i].used && procs[i].pid == pid && !procs[i].exited)
-			return &procs[i];
-	return NULL;
+	for (unsigned int i = 0; i < procs_end; i++) {
+		if (!procs[i].used || !io_logger_ended(&procs[i].io, pid))
+			continue;
+		ops_wake(i);
+		return true;
+	}
+	return false;
 }
 
 static void ended(pid_t pid, int status)
@@ -276,7 +314,7 @@ static void ended(pid_t pid, int status)
 	struct timespec ts;
 	struct proc *p;
 
-	if (op_child_ended(pid, status))
+	if (op_child_ended(pid, status) || is_logger(pid))
 		return;
 	clock_gettime(CLOCK_REALTIME, &ts);
 	e.at = (struct stamp){ts.tv_sec, (int32_t)ts.tv_nsec};
@@ -346,6 +384,14 @@ int proc_set_pid(struct proc *p, pid_t pid, uint32_t serial)
 }
 
 /* ---- exits ---- */
+
+void container_oom(struct container *c)
+{
+	TaskNamed event = {view_of(c->id)};
+
+	if (c->oom.fd >= 0 && cgroup_oom_check(c->cgroup, &c->oom))
+		event_push("oom", "TaskOOM", &TaskNamed_msg, &event);
+}
 
 static void kill_all_step(struct op *op)
 {
@@ -427,6 +473,10 @@ static void tell(struct proc *p)
 		event.exited_at = (Timestamp){SENTINEL_SECONDS, 0};
 	}
 	proc_set_state(p, STATE_STOPPED);
+	if (!p->is_exec) {
+		container_oom(c); /* the kill that ended it comes before its end */
+		cgroup_oom_close(&c->oom);
+	}
 	event_push("exit", "TaskExit", &TaskExit_msg, &event);
 	p->told = true;
 	waits_release(p);
@@ -478,6 +528,11 @@ void procs_want(void)
 		io_want(&procs[i].io, i);
 		if (procs[i].stdin_due)
 			loop_timer(procs[i].stdin_due);
+	}
+	for (unsigned int i = 0, left = containers_used; left > 0; i++) {
+		left -= containers[i].used;
+		if (containers[i].used)
+			loop_want(containers[i].oom.fd, POLLIN, REF_OOM, i, 0);
 	}
 	for (unsigned int i = 0; i < waiters_end; i++)
 		if (waiters[i].from.gen && waiters[i].deadline)

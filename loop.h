@@ -14,7 +14,6 @@ enum ref_kind {
 	REF_CONN,    /* a client's connection */
 	REF_PUBLISH, /* our connection to containerd's event service */
 	REF_PUMP,    /* one of a process' streams */
-	REF_CONSOLE, /* a console socket a runtime will connect to */
 	REF_LOGGER,  /* the ready pipe of a logging binary */
 	REF_OOM,     /* a container's OOM notification */
 };

@@ -163,6 +163,7 @@ static struct stat socket_stat;
  * it was made under. */
 static void take_socket(void)
 {
+	struct text dir = TEXT(self.socket_dir);
 	char buf[160];
 	ssize_t n;
 
@@ -194,6 +195,9 @@ static void take_socket(void)
 	}
 	if (socket_file[0] && stat(socket_file, &socket_stat) < 0)
 		socket_file[0] = '\0';
+	text_add(&dir, socket_file[0] ? view_of(socket_file) : VIEW(SOCKET_DIR "/"));
+	if (!dir.cut && dir.len > 0)
+		*strrchr(dir.at, '/') = '\0';
 }
 
 static void remove_socket(void)
@@ -236,7 +240,7 @@ static void forget_notify_socket(void)
 
 static void dispatch(const struct ref *ref)
 {
-	struct proc *p = &procs[ref->slot];
+	struct proc *p = &procs[ref->slot]; /* where the slot is one of these */
 
 	switch ((enum ref_kind)ref->kind) {
 	case REF_LISTEN:
@@ -254,9 +258,12 @@ static void dispatch(const struct ref *ref)
 		if (io_drained(&p->io))
 			ops_wake(ref->slot);
 		break;
-	case REF_CONSOLE:
 	case REF_LOGGER:
+		io_logger(&p->io);
+		ops_wake(ref->slot);
+		break;
 	case REF_OOM:
+		container_oom(&containers[ref->slot]);
 		break;
 	}
 }

@@ -12,8 +12,10 @@
 /* ---- the daemon (shim.c fills it in once, before the loop) ------------------------------------ */
 
 struct daemon {
+	bool v1;               /* called containerd-shim-runc-v1 (contract 10.2) */
 	const char *namespace; /* -namespace */
 	const char *runtime;   /* default runtime binary, by the name we were called */
+	char socket_dir[128];  /* directory of the socket we serve */
 	bool no_pivot;         /* the root file system cannot pivot_root(2) */
 };
 extern struct daemon self;
@@ -51,6 +53,7 @@ struct run {
 };
 
 #define ARGS_MAX 48
+#define PATH_SIZE 4096
 #define DEFAULT_ROOT "/run/containerd/runc"
 
 /* Starts `binary --root .. --log .. VERB ...` (contract 5.2); `args` ends with NULL. `stdio`: three
@@ -109,20 +112,35 @@ struct pump {
 
 struct io {
 	struct pump pumps[STREAMS];
-	int ends[STREAMS]; /* the container's ends, from io_make() to io_started() */
+	int ends[STREAMS];     /* the container's ends, from io_make() to io_started() */
+	int console, slave;    /* both sides of its terminal; -1: none */
+	int socket;            /* where the runtime will hand it over */
+	unsigned int socket_serial;
+	pid_t logger;          /* its logging binary; 0: none */
+	int ready;             /* readable when the logger is */
+	bool logger_must_call; /* to close `ready` without a word is to fail (binary-v2) */
+	bool logger_failed;
+	bool exited;           /* the process has: what its terminal still holds is all */
 };
 
 /* What the client asked for. Empty paths: nothing on that stream. */
 struct stdio {
 	const char *path[STREAMS];
 	uint32_t uid, gid; /* owner of the container's ends */
+	bool terminal;
 };
 
 void io_init(struct io *io); /* all fds -1 */
-/* Makes the container's ends: a pipe for each named stream, /dev/null for the others (contract
- * 6.1, 6.2). 0, or -errno with the sentence in `why`. */
-int io_make(struct io *io, const struct stdio *s, struct text *why);
+/* Makes the container's ends: a pipe for each named stream, /dev/null for the others, or the socket
+ * for a terminal; starts a logging binary, with `id` in its environment (contract 6.1, 6.2, 6.5).
+ * 0, or -errno with the sentence in `why`. */
+int io_make(struct io *io, const struct stdio *s, const char *id, struct text *why);
+/* Before the runtime may run: 0, -EAGAIN while the logger is not ready, other -errno with `why`. */
+int io_ready(const struct io *io, struct text *why);
+void io_console_path(const struct io *io, struct text *t); /* of the socket for the terminal */
 void io_started(struct io *io); /* the runtime has them: closes our copies of the container's ends */
+/* The runtime has made the container: takes over its terminal, if there is to be one. */
+int io_take_console(struct io *io, struct text *why);
 /* Opens the client's ends of stdout and stderr and lets bytes flow (contract 6.3). -EAGAIN: a FIFO
  * has no reader yet, call again soon; other -errno with the sentence in `why`. */
 int io_open(struct io *io, const struct stdio *s, struct text *why);
@@ -131,8 +149,13 @@ int io_open(struct io *io, const struct stdio *s, struct text *why);
 int io_open_stdin(struct io *io, const struct stdio *s, struct text *why);
 void io_want(struct io *io, unsigned int slot);
 void io_pump(struct io *io, enum stream stream);
+void io_logger(struct io *io);            /* `ready` is readable */
+void io_exited(struct io *io);            /* the process has exited */
+int io_resize(const struct io *io, uint32_t width, uint32_t height);
 bool io_drained(const struct io *io);     /* nothing more comes out of stdout and stderr */
 void io_close_stdin(struct io *io);       /* CloseIO: our own writer goes; EOF when the others have */
+bool io_logger_ended(struct io *io, pid_t pid); /* was it this one's logger that was reaped? */
+bool io_logger_stop(struct io *io, int signal); /* ends its input and signals it; is there one? */
 void io_close(struct io *io);
 
 /* ---- mount.c: the rootfs ---------------------------------------------------------------------- */
@@ -202,6 +225,7 @@ typedef void op_step(struct op *op);
 struct op {
 	op_step *step; /* NULL: free */
 	uint8_t phase, waits;
+	uint8_t stage;    /* of launch_step() */
 	bool expired;     /* the request's deadline is over, its runtime has been killed */
 	bool takes_turns; /* with others on the same process */
 	bool kept;        /* `request` is in pages of the op's own */
@@ -243,7 +267,15 @@ void ops_want(void);  /* timers */
 #define ID_MAX 76
 #define SENTINEL_SECONDS (-62135596800) /* Go's zero time: "has not exited" */
 
-enum state { STATE_NEW, STATE_CREATED, STATE_RUNNING, STATE_PAUSED, STATE_STOPPED, STATES };
+enum state {
+	STATE_NEW,        /* its Create is not through, nobody can find it */
+	STATE_CREATED,
+	STATE_RESTORABLE, /* created from a checkpoint: nothing runs yet */
+	STATE_RUNNING,
+	STATE_PAUSED,
+	STATE_STOPPED,
+	STATES
+};
 
 struct stamp {
 	int64_t seconds;
@@ -257,7 +289,8 @@ struct proc {
 	bool exited;      /* reaped: status and time are known */
 	bool told;        /* its TaskExit is queued, its Waits are answered */
 	uint8_t busy;     /* ops in flight that will change its state: its exit waits for them */
-	enum state state; /* NEW: its Create is not through, nobody can find it */
+	bool released;    /* its Start has failed: its Waits are answered though it never ran */
+	enum state state;
 	uint16_t gen;     /* counts the lives of this slot */
 	uint16_t container;
 	pid_t pid;        /* 0: not known yet */
@@ -266,7 +299,6 @@ struct proc {
 	const char *id;   /* exec id, or the container's id */
 	struct stdio stdio;
 	uint64_t stdin_due; /* when to open the client's stdin at the latest; 0: done, or not yet */
-	bool terminal;
 	struct io io;
 	struct pack pack;
 	char texts[320];
@@ -278,6 +310,7 @@ struct container {
 	bool private_pids; /* its pid namespace is its own: the kernel kills the rest with init */
 	bool mounted;      /* the rootfs is ours to unmount */
 	bool started;      /* there may be output to wait for */
+	bool pausing;      /* the runtime is at it */
 	bool exit_unseen;  /* it was deleted before its init had exited */
 	bool exiting;      /* init has exited: no exec starts any more */
 	bool deleting;     /* the runtime has forgotten it already */
@@ -287,6 +320,9 @@ struct container {
 	const char *id;
 	struct runtime runtime;
 	const char *cgroup; /* cgroup_find()'s; NULL: unknown */
+	struct oom oom;
+	const char *checkpoint; /* image to restore from; NULL: none */
+	const char *criu_work;  /* Options.criu_work_path; empty: the default */
 	struct pack pack;
 	char texts[512];
 };
@@ -302,8 +338,12 @@ void container_free(struct container *c); /* with all its processes */
 unsigned int container_count(void);
 struct proc *exec_new(struct container *c);                          /* NULL: the table is full */
 struct proc *exec_find(const struct container *c, struct view exec_id); /* NULL: there is none */
-void exec_free(struct proc *p);
+struct proc *exec_of_pid(const struct container *c, pid_t pid);         /* the same */
+void proc_free(struct proc *p);                                         /* with its files */
 
+/* Files in the bundle: the one with its pid, and the description an exec is started from. */
+void pid_path(const struct proc *p, struct text *t);
+void exec_spec_path(const struct proc *p, struct text *t);
 void proc_set_state(struct proc *p, enum state state); /* the only writer of proc.state */
 /* Opens its stdin, if that was put off. Clients close a task's stdin by CloseIO as soon as theirs
  * has ended; some cannot before Create has answered them, and forget it then. So the stdin of an
@@ -322,9 +362,55 @@ struct proc *op_proc(const struct op *op);
 bool wait_add(const struct proc *p, struct origin from, uint64_t deadline);
 void waits_check(void); /* ends those whose deadline is over or whose client has gone */
 
+/* Answers its Waits with the status it has now: of one that never ran that is 0, and never. */
+void waits_release(const struct proc *p);
+void container_oom(struct container *c); /* looks for OOM kills, and tells containerd */
+
 void reap(void);       /* collects every child that has ended, and notes whose it was */
 bool procs_step(void); /* moves exits on (contract 3.7); true if anything moved */
 void procs_want(void);
+
+/* ---- verb.c: what the methods have in common ---------------------------------------------------------- */
+
+#define UMOUNT_RETRY_MS 50
+#define UMOUNT_LIMIT_MS 2500
+
+enum verb {
+	VERB_START,
+	VERB_DELETE,
+	VERB_PAUSE,
+	VERB_RESUME,
+	VERB_UPDATE,
+	VERB_CHECKPOINT,
+	VERB_EXEC,
+	VERBS
+};
+
+void verb_end(struct op *op); /* with an empty reply, or its error */
+/* False, or NULL: the request has been answered with an error. */
+bool verb_decode(struct op *op, const struct pb_msgdesc_s *desc, void *msg);
+struct proc *verb_find(struct op *op, struct view id, struct view exec_id);
+struct proc *verb_decode_find(struct op *op); /* for requests that name nothing but a process */
+/* True: the error is noted. p is NULL if the process has gone while the request waited. */
+bool verb_refused(struct op *op, const struct proc *p, enum verb verb);
+bool verb_out_of_time(struct op *op);
+struct container *verb_container(struct view id); /* NULL, too, while its Create is not through */
+bool id_valid(struct view id); /* fit to be a file name */
+/* Copies that live as long as the container or process; NULL: too long, or no memory. */
+const char *container_keep(struct container *c, struct view text);
+const char *proc_keep(struct proc *p, struct view text);
+
+enum launch { LAUNCH_CREATE, LAUNCH_RESTORE, LAUNCH_EXEC };
+/* One stretch of launching a process. False: it waits for something, step again; true: it runs,
+ * or the error is noted. */
+bool launch_step(struct op *op, const struct container *c, struct proc *p, enum launch launch);
+
+/* ---- create.c and life.c: the methods that take time ----------------------------------------------------- */
+
+op_step create_step, exec_step, start_step, delete_step, kill_step, pause_step, resume_step, update_step,
+	checkpoint_step;
+void container_find_cgroup(struct container *c); /* of its init; and watches it for OOM kills */
+int container_unmount(const struct container *c); /* as mount_undo() */
 
 /* ---- task.c: the Task service ------------------------------------------------------------------------ */
 
@@ -333,6 +419,7 @@ extern bool task_shutdown; /* Shutdown was asked for and nothing is left to serv
 
 /* ---- action.c and shim.c -------------------------------------------------------------------------------- */
 
+#define SOCKET_DIR "/run/containerd/s" /* unless containerd names another (2.3 and later) */
 #define LISTEN_FD 3         /* where `start` leaves the listening socket for the daemon */
 #define SOCKET_PATH_MAX 106 /* Go's limit for a unix socket's path, and so containerd's */
 

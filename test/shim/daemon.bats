@@ -13,6 +13,7 @@ note() { echo "# $*" >&3; }
 
 @test "idle with one container: one thread, little memory, no wake-ups" {
 	local pid kb
+	ctr_run -d "$ID-other" sleep 1000 # shares the text, see private()
 	ctr_run -d "$ID" sleep 1000
 	pid=$(shim_pid "$ID")
 	quiet() { # for a second it does not run at all
@@ -23,38 +24,50 @@ note() { echo "# $*" >&3; }
 	}
 	is_go || wait_for 20 quiet
 	kb=$(private "$pid")
-	note "private $kb KiB, PSS $(memory "$pid" Pss) KiB, RSS $(memory "$pid" Rss) KiB," \
-		"VSZ $(status_of "$pid" VmSize) KiB, $(status_of "$pid" Threads) thread(s)," \
-		"$(fd_count "$pid") files, binary $(stat -Lc %s "$SHIM") bytes"
-	ctr_rm "$ID"
+	note "private $kb KiB ($(dirty "$pid") dirty), PSS $(memory "$pid" Pss) KiB," \
+		"RSS $(memory "$pid" Rss) KiB, VSZ $(status_of "$pid" VmSize) KiB," \
+		"$(status_of "$pid" Threads) thread(s), $(fd_count "$pid") files," \
+		"binary $(stat -Lc %s "$SHIM") bytes"
+	ctr_rm "$ID" "$ID-other"
 	not_for_go "has no such limits"
 	((kb <= PRIVATE_MAX_KB)) || fail "private memory: $kb KiB, limit $PRIVATE_MAX_KB"
 }
 
-@test "one thread, at work too" {
+# A container that waits for a line and then writes 10 MiB; its stdout is left in $out.
+writer() { # ID
+	mkfifo "$LAB/fifo/$1-go"
+	ctr_run -d --fifo-dir "$LAB/fifo" \
+		--mount "type=bind,src=$LAB/fifo,dst=/fifo,options=rbind:ro" \
+		"$1" sh -c "read -r x </fifo/$1-go; head -c 10485760 /dev/zero; sleep 1000"
+	out=$(find "$LAB/fifo" -name "$1-stdout")
+}
+
+@test "one thread and little address space, at work too" {
 	not_for_go "has many"
-	local pid
-	ctr_run -d "$ID" sh -c 'while :; do echo some output; done'
+	local pid out
+	writer "$ID"
 	pid=$(shim_pid "$ID")
 	equal 1 "$(status_of "$pid" Threads)" threads
-	timeout 20 head -c 1000000 "$(find "$LAB/run/containerd/fifo" -name "$ID-stdout")" >/dev/null
-	ctr task ps "$ID" >/dev/null
+	feed "$LAB/fifo/$ID-go"
+	timeout 20 head -c 1000000 "$out" >/dev/null
 	equal 1 "$(status_of "$pid" Threads)" threads
 	(($(status_of "$pid" VmSize) <= VSZ_MAX_KB)) || fail "VSZ: $(status_of "$pid" VmSize) KiB"
+	timeout 20 head -c $((10485760 - 1000000)) "$out" >/dev/null
 	ctr_rm "$ID"
 }
 
 @test "memory returns to where it was after ten MiB of output and a hundred calls" {
 	not_for_go "grows"
-	local pid before i
-	ctr_run -d --fifo-dir "$LAB/fifo" "$ID" sh -c 'head -c 10485760 /dev/zero; sleep 1000'
+	local pid out before i
+	writer "$ID"
 	pid=$(shim_pid "$ID")
-	before=$(private "$pid")
-	timeout 20 head -c 10485760 "$(find "$LAB/fifo" -name "$ID-stdout")" >/dev/null
-	for i in {1..100}; do
+	before=$(dirty "$pid")
+	feed "$LAB/fifo/$ID-go"
+	timeout 20 head -c 10485760 "$out" >/dev/null
+	for ((i = 0; i < 100; i++)); do
 		ctr task ps "$ID" >/dev/null
 	done
-	settled() { (($(private "$pid") <= before + 4)); }
+	settled() { (($(dirty "$pid") <= before + 4)); }
 	wait_for 10 settled
 	ctr_rm "$ID"
 }
@@ -87,17 +100,17 @@ note() { echo "# $*" >&3; }
 
 @test "make install puts one binary and links into DESTDIR" {
 	not_for_go "is installed by others"
-	local dest=$LAB/dest name files
-	make -C "$ROOT" --no-print-directory install DESTDIR="$dest" PREFIX=/opt/x >"$LAB/make.log" 2>&1 ||
+	local dest=$LAB/dest bin=$LAB/dest/opt/x/bin name files
+	make -C "$ROOT" install DESTDIR="$dest" PREFIX=/opt/x >"$LAB/make.log" 2>&1 ||
 		fail "$(<"$LAB/make.log")"
 	mapfile -t files < <(find "$dest" -type f)
-	equal "$dest/opt/x/bin/nanoshim" "${files[*]}" "regular files"
-	cmp "$dest/opt/x/bin/nanoshim" "$ROOT/build/nanoshim"
+	equal "$bin/nanoshim" "${files[*]}" "regular files"
+	cmp "$bin/nanoshim" "$ROOT/build/nanoshim"
 	for name in containerd-shim-{runc,crun,nano}-v2 containerd-shim-runc-v1; do
-		[[ "$dest/opt/x/bin/$name" -ef "$dest/opt/x/bin/nanoshim" ]] || fail "no link: $name"
-		[[ $(readlink "$dest/opt/x/bin/$name") != /* ]] || fail "absolute link: $name"
+		[[ $bin/$name -ef $bin/nanoshim ]] || fail "no link: $name"
+		[[ $(readlink "$bin/$name") != /* ]] || fail "absolute link: $name"
 	done
-	contains "$("$dest/opt/x/bin/containerd-shim-runc-v2" -v)" 'Version: +.'
+	contains "$("$bin/containerd-shim-runc-v2" -v)" 'Version: +.'
 	# Once more, over what is there.
-	make -C "$ROOT" --no-print-directory install DESTDIR="$dest" PREFIX=/opt/x >/dev/null
+	make -C "$ROOT" install DESTDIR="$dest" PREFIX=/opt/x >/dev/null
 }

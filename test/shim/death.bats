@@ -135,8 +135,8 @@ daemon_kill() { # PID
 	equal "$pid" "$(shim_pids)" "daemon"
 	task_is "$ID-2" RUNNING
 	test -S "$(shim_socket "$ID")"
-	equal more "$(ctr_run --rm --annotation "io.containerd.runc.v2.group=$ID" "$ID-3" echo more)" \
-		output
+	output=$(ctr_run --rm --annotation "io.containerd.runc.v2.group=$ID" "$ID-3" echo more)
+	equal more "$output" output
 	ctr_rm "$ID-2"
 	wait_for 10 dead "$pid"
 	wait_for 10 test ! -e "$(shim_socket "$ID")"

@@ -3,29 +3,13 @@
 # runtimes: runc crun
 #
 # errors.bats - what cannot work is refused with the reason, and leaves nothing behind.
+# shellcheck disable=SC2016 # the scripts of fake runtimes
 
 load lib
 
-setup_file() {
-	need "root" test "$(id -u)" = 0
-	need "the shim ($SHIM)" test -x "$SHIM"
-	lab_up
-	mkdir "$LAB/fake"
-	fake fails 'echo broken >&2; exit 3'
-	fake dies 'kill -KILL $$'
-	fake lies 'exit 0'
-	fake silly 'echo "no JSON" >"$LOG"; exit 4'
-	fake speaks 'cat >"$LOG" <<-END
-		{"level":"error","msg":"the first one","time":"2024-01-01T00:00:00Z"}
-		{"level":"error","msg":"the \"last\" one\n","time":"2024-01-01T00:00:01Z"}
-		{"level":"info","msg":"bye","time":"2024-01-01T00:00:02Z"}
-		END
-		exit 5'
-	echo text >"$LAB/fake/text"
-}
-
 # A runtime that does one thing at create and nothing else; LOG is the file --log names.
 fake() { # NAME SCRIPT
+	mkdir -p "$LAB/fake"
 	cat >"$LAB/fake/$1" <<-EOF
 		#!/bin/sh
 		seen=
@@ -60,28 +44,40 @@ refused_by() { # RUNTIME PATTERN...
 }
 
 @test "a runtime that is not executable" {
+	mkdir -p "$LAB/fake"
+	echo text >"$LAB/fake/text"
 	refused_by "$LAB/fake/text" 'OCI runtime create failed' 'fake/text' 'permission denied'
 }
 
 @test "a runtime that fails without a word in its log" {
+	fake fails 'echo broken >&2; exit 3'
 	refused_by "$LAB/fake/fails" 'OCI runtime create failed' \
 		'fake/fails did not terminate successfully: exit status 3'
 }
 
 @test "a runtime that is killed" {
+	fake dies 'kill -KILL $$'
 	refused_by "$LAB/fake/dies" 'OCI runtime create failed' \
 		'fake/dies did not terminate successfully: exit status 137'
 }
 
 @test "a runtime that writes no pid file" {
+	fake lies 'exit 0'
 	refused_by "$LAB/fake/lies" 'init\.pid' 'no such file or directory'
 }
 
 @test "a runtime whose log is not what it should be" {
+	fake silly 'echo "no JSON" >"$LOG"; exit 4'
 	refused_by "$LAB/fake/silly" 'OCI runtime create failed'
 }
 
 @test "the last error in the runtime's log is the one that is told" {
+	fake speaks 'cat >"$LOG" <<-END
+		{"level":"error","msg":"the first one","time":"2024-01-01T00:00:00Z"}
+		{"level":"error","msg":"the \"last\" one\n","time":"2024-01-01T00:00:01Z"}
+		{"level":"info","msg":"bye","time":"2024-01-01T00:00:02Z"}
+		END
+		exit 5'
 	refused_by "$LAB/fake/speaks" 'OCI runtime create failed: the "last" one'
 }
 
@@ -103,7 +99,8 @@ refused_by() { # RUNTIME PATTERN...
 	ctr oci spec >"$LAB/spec.json"
 	sed -i "s,\"path\": \"rootfs\",\"path\": \"$LAB/no-rootfs\"," "$LAB/spec.json"
 	for spec in 's/"ociVersion": "[^"]*"/"ociVersion": "nonsense"/' \
-		's/"type": "mount"/"type": "nonsense"/' 's,"destination": "/proc","destination": "",'; do
+		's/"type": "mount"/"type": "nonsense"/' \
+		's,"destination": "/proc","destination": "",'; do
 		sed "$spec" "$LAB/spec.json" >"$LAB/broken.json"
 		refuse cmp -s "$LAB/spec.json" "$LAB/broken.json"
 		refuse run_config "$LAB/broken.json" "$ID"
@@ -120,7 +117,7 @@ run_config() { # FILE ID
 
 # The directory that a snapshot's mounts need most.
 snapshot_dir() { # KEY
-	ctr snapshot mounts /m "$1" | tr ', ' '\n\n' |
+	ctr snapshot mounts /m "$1" | tr -s ', ' '\n' |
 		sed -nE "s,^(upperdir=)?($LAB/root/[^=]*/fs)\$,\2,p" | head -n 1
 }
 
@@ -140,6 +137,7 @@ snapshot_dir() { # KEY
 
 @test "fifty failures in a row leave the containerd of a working one" {
 	local i
+	fake fails 'exit 3'
 	ctr_run -d "$ID-works" sleep 1000
 	for i in {1..25}; do
 		refuse ctr_run --rm "$ID-$i" no-such-command
@@ -158,7 +156,7 @@ snapshot_dir() { # KEY
 	fds=$(fd_count "$pid")
 	for i in {1..20}; do
 		refuse ctr_run --rm --annotation "$group" "$ID-$i" no-such-command
-		refuse ctr_run --rm --annotation "$group" --runc-binary /no/such/runtime "$ID-$i" true
+		refuse ctr_run --rm --annotation "$group" --runc-binary /no/runtime "$ID-$i" true
 	done
 	few_fds() { (($(fd_count "$pid") <= fds)); }
 	is_go || wait_for 20 few_fds # the Go shim keeps two or three of each failed create
@@ -173,7 +171,8 @@ snapshot_dir() { # KEY
 	mkfifo "$LAB/fifo/hang"
 	fake hangs "read -r x <$LAB/fifo/hang; exit 1"
 	ctr_run -d --annotation "$group" "$ID-1" sleep 1000
-	ctr_run --rm --annotation "$group" --runc-binary "$LAB/fake/hangs" "$ID-2" true 2>/dev/null &
+	ctr_run --rm --annotation "$group" --runc-binary "$LAB/fake/hangs" "$ID-2" true \
+		2>/dev/null &
 	client=$!
 	exec 8>"$LAB/fifo/hang" # open: the create is on its way
 	SECONDS=0

@@ -26,15 +26,15 @@ GROUP_N=${GROUP_N:-60}
 		esac
 		if ((i == 5)); then
 			settle "$pid"
-			fds=$(fd_count "$pid") kb=$(private "$pid")
+			fds=$(fd_count "$pid") kb=$(dirty "$pid")
 		fi
 	done
 	settle "$pid"
-	echo "# after 5: $fds files, $kb KiB private;" \
-		"after $GROUP_N: $(fd_count "$pid") files, $(private "$pid") KiB" >&3
+	echo "# after 5: $fds files, $kb KiB dirty;" \
+		"after $GROUP_N: $(fd_count "$pid") files, $(dirty "$pid") KiB" >&3
 	equal "$pid" "$(shim_pids)" "daemon"
 	equal "$fds" "$(fd_count "$pid")" "open files"
-	is_go || (($(private "$pid") <= kb + 4)) || fail "private memory has grown"
+	is_go || (($(dirty "$pid") <= kb + 4)) || fail "private memory has grown"
 	contains "$(ctr task ps "$ID-keeper")" "^$(task_pid "$ID-keeper")\b"
 	ctr_rm "$ID-keeper"
 	wait_for 10 dead "$pid"
@@ -42,16 +42,15 @@ GROUP_N=${GROUP_N:-60}
 
 # Until two looks a second apart see the same: late answers, connections on their way out.
 settle() { # PID
-	local last=
-	still() {
-		local now
-		now=$(fd_count "$1") && now+=" $(private "$1")"
-		[[ $now == "$last" ]] && return
+	local now last='' turn
+	is_go && return
+	for ((turn = 0; turn < 20; turn++)); do
+		now="$(fd_count "$1") $(dirty "$1")"
+		[[ $now != "$last" ]] || return 0
 		last=$now
 		sleep 1
-		return 1
-	}
-	is_go || wait_for 20 still "$1"
+	done
+	fail "the daemon does not come to rest: $now"
 }
 
 @test "a hundred containers at the same time in one daemon" {
@@ -63,7 +62,7 @@ settle() { # PID
 	equal 100 "$(ctr task ls | grep -c RUNNING)" "running tasks"
 	pid=$(shim_pids)
 	contains "$pid" '^[0-9]+$'
-	echo "# 100 containers: $(fd_count "$pid") files, $(private "$pid") KiB private" >&3
+	echo "# 100 containers: $(fd_count "$pid") files, $(dirty "$pid") KiB dirty" >&3
 	for i in {1..100}; do
 		ctr_rm "$ID-$i" &
 		((i % 10)) || wait

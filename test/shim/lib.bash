@@ -1,19 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
-# shellcheck shell=bash
+# shellcheck shell=bash disable=SC2034 # ID, output and status are for the tests
 #
-# lib.bash - the laboratory: a private containerd with the shim under test, and what tests ask of it.
+# lib.bash - the laboratory: a private containerd with the shim under test, and what tests ask.
 #
-# A laboratory is a directory (LAB). In it lie containerd's root, state, sockets and log, a bin/ that
-# comes first on containerd's PATH, and a run/ that is mounted over /run. All of it lives in a mount
-# namespace of its own, kept by a guard process; nothing outside LAB is written except cgroups, which
-# are named after a containerd namespace (NS) nobody else has. The guard watches the process that
-# built the laboratory and clears everything away if that one dies without having done so itself.
+# A laboratory is a directory (LAB). In it lie containerd's root, state, sockets and log, a bin/
+# that comes first on containerd's PATH, and a run/ that is mounted over /run. All of it lives in a
+# mount namespace of its own, kept by a guard process; nothing outside LAB is written except
+# cgroups, which are named after a containerd namespace (NS) nobody else has. The guard watches the
+# process that built the laboratory and clears everything away if that one dies without having done
+# so itself.
 #
-# What is ours is recognised by NANOSHIM_LAB=... in its environment, which shims and runtimes inherit
-# from containerd, and by the cgroups of NS. Nothing else is ever signalled.
+# What is ours is recognised by NANOSHIM_LAB=... in its environment, which shims and runtimes
+# inherit from containerd, and by the cgroups of NS. Nothing else is ever signalled.
 #
 # Environment: SHIM (default build/nanoshim), RUNTIME (runc or crun), CONTAINERD, CTR,
-# CI=true or MUST_WORK=1 (a test that cannot run has failed), KEEP=1 (show containerd's log at the end).
+# CI=true or MUST_WORK=1 (a test that cannot run has failed), KEEP=1 (containerd's log at the end).
 
 PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin
 LIB=$(realpath "${BASH_SOURCE[0]}")
@@ -23,7 +24,7 @@ ROOT=${LIB%/test/shim/lib.bash}
 IMAGE=nanoshim.test/busybox:1
 export SHIM RUNTIME CONTAINERD CTR IMAGE
 
-# ---------------------------------------------------------------------------------- small tools ---
+# ---- small tools ---------------------------------------------------------------------------------
 
 say() { printf '%s\n' "$*" >&2; }
 
@@ -59,8 +60,6 @@ wait_for() { # SECONDS CONDITION...
 	done
 }
 
-not() { ! "$@"; }
-
 alive() { # PID: exists and is not a zombie
 	local stat
 	{ read -r stat <"/proc/$1/stat"; } 2>/dev/null || return 1
@@ -69,18 +68,23 @@ alive() { # PID: exists and is not a zombie
 
 dead() { ! alive "$1"; }
 
+# Writes a line into a FIFO, once somebody has it open for reading.
+feed() { timeout 20 tee "$1" <<<"" >/dev/null; } # FIFO
+
 must_work() { [[ ${CI:-} == true || ${MUST_WORK:-} == 1 ]]; }
 
-need() { # WHAT CONDITION...: skip unless it holds; fail where everything has to work
+missing() { # WHY: skips the test; fails where everything has to work
+	if must_work; then
+		fail "cannot run: $1"
+		return
+	fi
+	skip "$1"
+}
+
+need() { # WHAT CONDITION...
 	local what=$1
 	shift
-	if ! "$@" >/dev/null 2>&1; then
-		if must_work; then
-			fail "cannot run without $what"
-			return
-		fi
-		skip "needs $what"
-	fi
+	"$@" >/dev/null 2>&1 || missing "needs $what"
 }
 
 # The Go shim is the yardstick these tests are checked against; it is recognised by its own build.
@@ -92,7 +96,7 @@ not_for_go() { # WHY
 	fi
 }
 
-# -------------------------------------------------------------------------------- the laboratory ---
+# ---- the laboratory ------------------------------------------------------------------------------
 
 lab_config() {
 	cat <<-EOF
@@ -180,7 +184,8 @@ lab_up() { # [NAME=FILE for bin/ ...], default: the shim under test under all it
 	ctr image import "$LAB/image.tar" >/dev/null
 }
 
-# The guard holds the mount namespace. On hybrid hosts it hides the v2 hierarchy, which crun refuses.
+# The guard holds the mount namespace. Where cgroup v1 and v2 are mixed, which crun refuses, it hides
+# the v2 hierarchy.
 lab_guard() { # LAB NS OWNER
 	local LAB=$1 NS=$2
 	trap '' HUP INT TERM
@@ -291,7 +296,8 @@ lab_reset() {
 }
 
 containerd_start() {
-	setsid nsenter --mount="$LAB_MNT" -- env -i NANOSHIM_LAB="$LAB" PATH="$LAB/bin:$PATH" HOME=/root \
+	setsid nsenter --mount="$LAB_MNT" -- \
+		env -i NANOSHIM_LAB="$LAB" PATH="$LAB/bin:$PATH" HOME=/root \
 		"$CONTAINERD" -c "$LAB/config.toml" \
 		</dev/null >>"$LAB/containerd.log" 2>&1 3>&- 4>&- 5>&- 6>&- 7>&- 8>&- 9>&- &
 	echo $! >"$LAB/containerd.pid"
@@ -322,7 +328,7 @@ ctr_run() {
 	local opts=()
 	while [[ ${1:-} == -* ]]; do
 		case $1 in
-		-d | --rm | --null-io | --detach | --tty | --read-only | --net-host) opts+=("$1") ;;
+		-d | --detach | --rm | --null-io | --tty | --read-only | --net-host) opts+=("$1") ;;
 		*)
 			opts+=("$1" "$2")
 			shift
@@ -349,7 +355,7 @@ task_pid() { ctr task ls | awk -v id="$1" '$1 == id { print $2 }'; }
 task_state() { ctr task ls | awk -v id="$1" '$1 == id { print $3 }'; }
 task_is() { [[ $(task_state "$1") == "$2" ]]; } # ID STATE
 
-# ------------------------------------------------------------------------------------- the shims ---
+# ---- the shims -----------------------------------------------------------------------------------
 
 # Daemons of this laboratory's containerd, oldest first; the short-lived start and delete calls are
 # told by their last word, a child between fork and exec by having a daemon for parent.
@@ -396,11 +402,15 @@ memory() { # PID FIELD...
 		END { print sum + 0 }' "/proc/$pid/smaps_rollup"
 }
 
+# The text of the binary is private, too, as long as only one process has it mapped: compare daemons
+# only while there is a second one, or look at the dirty part, which is all that can grow.
 private() { memory "$1" Private_Clean Private_Dirty; }
+dirty() { memory "$1" Private_Dirty; }
+
 status_of() { awk -v field="$2:" '$1 == field { print $2 }' "/proc/$1/status"; } # PID FIELD
 fd_count() { find "/proc/$1/fd" -mindepth 1 | wc -l; }
 
-# ---------------------------------------------------------------------------------------- events ---
+# ---- events --------------------------------------------------------------------------------------
 
 events_start() { # FILE
 	(exec timeout -k 5 300 nsenter --mount="$LAB_MNT" -- \
@@ -440,7 +450,7 @@ events_of() { # ID
 
 events_are() { [[ $(events_of "$1") == "$2" ]]; } # ID WORDS
 
-# --------------------------------------------------------------------------- is anything left? ---
+# ---- is anything left? ---------------------------------------------------------------------------
 
 leftovers() {
 	local pid what
@@ -475,24 +485,36 @@ nothing_left() {
 	fi
 }
 
-# ----------------------------------------------------- what bats calls, unless a file overrides it ---
+# ---- what bats calls, unless a file overrides it -------------------------------------------------
 
+# Nothing can be skipped in here; what is wrong with the machine is left to setup().
 setup_file() {
-	need "root" test "$(id -u)" = 0
-	need "the shim ($SHIM)" test -x "$SHIM"
-	lab_up
+	export LAB_MISSING=
+	if (($(id -u) != 0)); then
+		LAB_MISSING="needs root"
+	elif [[ ! -x $SHIM ]]; then
+		LAB_MISSING="needs the shim: $SHIM"
+	else
+		lab_up
+	fi
 }
 
 teardown_file() { lab_down; }
 
-setup() {
+setup() { lab_setup; }
+
+lab_setup() {
 	exec </dev/null
+	[[ ! $LAB_MISSING ]] || missing "$LAB_MISSING"
 	ID=c$BATS_TEST_NUMBER
 	LOG_START=$(wc -l <"$LAB/containerd.log")
 }
 
-teardown() {
+teardown() { lab_teardown; }
+
+lab_teardown() {
 	local wrong=0
+	[[ ! $LAB_MISSING ]] || return 0
 	if [[ ${BATS_TEST_COMPLETED:-} ]]; then
 		nothing_left || wrong=1
 	else
@@ -504,10 +526,10 @@ teardown() {
 	fi
 	if ((wrong)); then
 		say "--- containerd's log of this test:"
-		tail -n "+$((LOG_START + 1))" "$LAB/containerd.log" | grep -v 'msg="loading plugin' |
-			cut -c 1-300 | tail -n 12 >&2 || :
+		tail -n "+$((LOG_START + 1))" "$LAB/containerd.log" |
+			grep -v 'msg="loading plugin' | cut -c 1-300 | tail -n 12 >&2 || :
 		lab_reset
-		[[ ! ${BATS_TEST_COMPLETED:-} ]]
+		[[ ! ${BATS_TEST_COMPLETED:-} ]] || fail "something was left behind"
 	fi
 }
 

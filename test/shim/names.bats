@@ -5,16 +5,15 @@
 
 load lib
 
-setup_file() {
-	need "root" test "$(id -u)" = 0
-	need "the shim ($SHIM)" test -x "$SHIM"
+# Wrappers first on the PATH, which write down who was called.
+setup() {
+	lab_setup
 	not_for_go "has but one name"
-	lab_up
-	# Wrappers first on the PATH, which write down who was called.
-	local name
+	local name real
 	for name in runc crun; do
-		printf '#!/bin/sh\necho %s >>%s\nexec %s "$@"\n' "$name" "$LAB/called" \
-			"$(command -v "$name")" >"$LAB/bin/$name"
+		real=$(command -v "$name")
+		printf '#!/bin/sh\necho %s >>%s\nexec %s "$@"\n' "$name" "$LAB/called" "$real" \
+			>"$LAB/bin/$name"
 		chmod +x "$LAB/bin/$name"
 	done
 }

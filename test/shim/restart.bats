@@ -17,7 +17,7 @@ ten() {
 }
 
 open_gate() { # NUMBER: returns once the container has read the line
-	timeout 20 sh -c 'echo >"$1"' sh "$LAB/fifo/$ID-$1"
+	feed "$LAB/fifo/$ID-$1"
 }
 
 ended() { [[ ! $(lab_cgroups | grep "/$1\$" | sed 's,$,/cgroup.procs,' | xargs -r cat) ]]; } # ID
@@ -107,7 +107,8 @@ code_of() { # ID
 @test "a group of containers in one daemon survives a restart" {
 	local i pid
 	for i in 1 2 3; do
-		ctr_run -d --null-io --annotation "io.containerd.runc.v2.group=$ID" "$ID-$i" sleep 1000
+		ctr_run -d --null-io --annotation "io.containerd.runc.v2.group=$ID" "$ID-$i" \
+			sleep 1000
 	done
 	pid=$(shim_pids)
 	contains "$pid" '^[0-9]+$'
@@ -125,10 +126,11 @@ code_of() { # ID
 @test "output written while nobody reads is kept, and goes on when a reader comes back" {
 	local out
 	mkfifo "$LAB/fifo/$ID-go"
-	ctr_run -d --fifo-dir "$LAB/fifo" --mount "type=bind,src=$LAB/fifo,dst=/fifo,options=rbind:ro" \
+	ctr_run -d --fifo-dir "$LAB/fifo" \
+		--mount "type=bind,src=$LAB/fifo,dst=/fifo,options=rbind:ro" \
 		"$ID" sh -c "read -r x </fifo/$ID-go; seq 1 60000; exit 4"
 	out=$(find "$LAB/fifo" -name "$ID-stdout")
-	timeout 20 sh -c 'echo >"$1"' sh "$LAB/fifo/$ID-go"
+	feed "$LAB/fifo/$ID-go"
 	timeout 20 head -c 50000 <"$out" >"$LAB/part1" # takes that much and not a byte more
 	containerd_kill
 	equal 50000 "$(stat -c %s "$LAB/part1")" "bytes read before"

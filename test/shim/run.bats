@@ -3,6 +3,7 @@
 # runtimes: runc crun
 #
 # run.bats - containers in the foreground: output, exit codes, bytes in and out.
+# shellcheck disable=SC2016 # what the shell in the container expands
 
 load lib
 
@@ -25,7 +26,8 @@ load lib
 	# A namespace's init cannot signal itself; its child can, and sh passes the status on.
 	for want in KILL:137 TERM:143; do
 		got=0
-		ctr_run --rm "$ID-${want#*:}" sh -c "sh -c 'kill -${want%:*} \$\$'; exit \$?" || got=$?
+		ctr_run --rm "$ID-${want#*:}" \
+			sh -c "sh -c 'kill -${want%:*} \$\$'; exit \$?" || got=$?
 		equal "${want#*:}" "$got" "exit code of the child"
 	done
 }
@@ -147,6 +149,7 @@ blocked_writer() { # PID OF SH: its child has filled the pipe and sleeps
 }
 
 @test "environment, working directory and arguments are the container's own" {
-	output=$(ctr_run --rm --env 'A=b c' --cwd /tmp "$ID" sh -c 'echo "$A|$PWD|$1|$2"' sh 'x  y' '')
+	output=$(ctr_run --rm --env 'A=b c' --cwd /tmp "$ID" \
+		sh -c 'echo "$A|$PWD|$1|$2"' sh 'x  y' '')
 	equal 'b c|/tmp|x  y|' "$output" output
 }

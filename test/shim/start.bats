@@ -1,20 +1,16 @@
 #!/usr/bin/env bats
 # SPDX-License-Identifier: Apache-2.0
 #
-# start.bats - the shim's command line: start, delete, flags, sockets; containerd's part is played here.
+# start.bats - the shim's command line: start, delete, flags, sockets; the tests play containerd.
 
 load lib
 
 teardown() {
-	local pid wrong=0
-	for pid in $(shim_pids); do
+	local pid
+	for pid in $([[ $LAB_MISSING ]] || shim_pids); do
 		kill -TERM "$pid"
 	done
-	nothing_left || wrong=1
-	if ((wrong)); then
-		lab_reset
-		[[ ! ${BATS_TEST_COMPLETED:-} ]]
-	fi
+	lab_teardown
 }
 
 # A bundle as containerd makes it, with a reader for its log, as long as the test runs.
@@ -37,8 +33,8 @@ shim() { # ID WORD...
 }
 
 start() { # ID [BUNDLE]
-	shim "${2:-$1}" -namespace "$NS" -address "$LAB/c.sock" -publish-binary "$CONTAINERD" -id "$1" \
-		start </dev/null
+	shim "${2:-$1}" -namespace "$NS" -address "$LAB/c.sock" -publish-binary "$CONTAINERD" \
+		-id "$1" start </dev/null
 }
 
 # The answer of the last `start`, as containerd 1.6 would read it: both streams, to their end.
@@ -79,8 +75,8 @@ address() { echo "unix:///run/containerd/s/$(basename "$(shim_socket "$1")")"; }
 		-publish-binary=x -debug=false --debug start </dev/null 2>&1)" address
 	bundle "$ID-2"
 	equal "$(address "$ID-2")" "$(shim "$ID-2" -debug -namespace="$NS" --id "$ID-2" \
-		-address="$LAB/c.sock" --publish-binary x -bundle "$LAB/bundle/$ID-2" start more words \
-		</dev/null 2>&1)" address
+		-address="$LAB/c.sock" --publish-binary x -bundle "$LAB/bundle/$ID-2" \
+		start more words </dev/null 2>&1)" address
 	shim_count_is 2
 }
 
@@ -102,7 +98,8 @@ address() { echo "unix:///run/containerd/s/$(basename "$(shim_socket "$1")")"; }
 
 @test "groups: one daemon and one socket for all ids" {
 	local first
-	bundle "$ID-a" "\"io.containerd.runc.v2.group\": \"$ID-g\", \"io.kubernetes.cri.sandbox-id\": \"no\""
+	bundle "$ID-a" "\"io.containerd.runc.v2.group\": \"$ID-g\",
+		\"io.kubernetes.cri.sandbox-id\": \"no\""
 	bundle "$ID-b" "\"io.containerd.runc.v2.group\": \"$ID-g\""
 	equal "$(address "$ID-g")" "$(start "$ID-a" 2>&1)" "address of the first"
 	first=$(shim_pids)
@@ -112,16 +109,18 @@ address() { echo "unix:///run/containerd/s/$(basename "$(shim_socket "$1")")"; }
 }
 
 @test "groups by the sandbox of kubernetes" {
-	bundle "$ID-a" "\"io.kubernetes.cri.container-type\": \"x\", \"io.kubernetes.cri.sandbox-id\": \"$ID-s\""
+	bundle "$ID-a" "\"io.kubernetes.cri.container-type\": \"x\",
+		\"io.kubernetes.cri.sandbox-id\": \"$ID-s\""
 	equal "$(address "$ID-s")" "$(start "$ID-a" 2>&1)" address
 }
 
 @test "config.json with the annotations among much else" {
 	bundle "$ID"
 	cat >"$LAB/bundle/$ID/config.json" <<-EOF
-		{"process": {"annotations": {"io.containerd.runc.v2.group": "wrong"}, "args": ["\\"", "}"],
-		  "env": ["io.containerd.runc.v2.group=wrong"]}, "root": {"path": "rootfs"},
-		 "annotations": {"a": "\\u0041\\\\", "io.containerd.runc.v2.group":"$ID-\\u0067", "z": ""},
+		{"process": {"annotations": {"io.containerd.runc.v2.group": "wrong"},
+		  "args": ["\\"", "}"], "env": ["io.containerd.runc.v2.group=wrong"]}, "root": {"path": "rootfs"},
+		 "annotations": {"a": "\\u0041\\\\",
+		  "io.containerd.runc.v2.group":"$ID-\\u0067", "z": ""},
 		 "linux": {"annotations": {"io.containerd.runc.v2.group": "wrong"}}}
 	EOF
 	equal "$(address "$ID-g")" "$(start "$ID" 2>&1)" address

@@ -6,7 +6,8 @@ an events server. Worlds share nothing but the read-only root filesystem, so tes
 side. World.close() takes everything down the way containerd would, and returns what was left over.
 
 The shim under test is $SHIM (default: build/nanoshim); it is always executed as
-containerd-shim-runc-v2 by a symbolic link, since it may be a multi-call binary.
+containerd-shim-runc-v2 by a symbolic link, since it may be a multi-call binary. $RUNTIME is the
+OCI runtime: runc (the default) or crun.
 """
 
 import atexit
@@ -21,6 +22,7 @@ import shutil
 import signal
 import stat
 import subprocess
+import sys
 import tempfile
 import termios
 import threading
@@ -32,7 +34,7 @@ from wire import decode, encode, options, pack
 REPO = os.path.realpath(os.path.join(os.path.dirname(__file__), "../../.."))
 SHIM = os.path.realpath(os.environ.get("SHIM") or os.path.join(REPO, "build/nanoshim"))
 GO_SHIM = "/usr/bin/containerd-shim-runc-v2"
-RUNTIME = os.environ.get("RUNTIME") or "runc"  # crun wants a host without a hybrid cgroup layout
+RUNTIME = os.environ.get("RUNTIME") or "runc"
 SHIM_NAME = "containerd-shim-runc-v2"
 SOCKET_DIR = "/run/containerd/s"
 CREATED, RUNNING, STOPPED, PAUSED, PAUSING = 1, 2, 3, 4, 5
@@ -42,6 +44,14 @@ def is_go(binary):
     """Built by Go? (It then has Go's build information in it.)"""
     with open(binary, "rb") as f:
         return b"\xff Go buildinf:" in f.read()
+
+
+def make_room_for_crun():
+    """crun refuses a hybrid cgroup layout: hide the v2 half, in a mount namespace of our own."""
+    unified = "/sys/fs/cgroup/unified"
+    if os.path.basename(RUNTIME) == "crun" and os.path.ismount(unified):
+        script = f'umount {unified} && exec "$@"'
+        os.execvp("unshare", ["unshare", "-m", "sh", "-c", script, "sh", sys.executable, *sys.argv])
 
 
 def until(condition, what, timeout=PATIENCE):
@@ -103,6 +113,12 @@ def fds(pid):
         except FileNotFoundError:
             pass
     return result
+
+
+def hierarchies():
+    """Mount points of cgroup hierarchies."""
+    tops = ["/sys/fs/cgroup", *("/sys/fs/cgroup/" + h for h in os.listdir("/sys/fs/cgroup"))]
+    return [t for t in tops if os.path.ismount(t) and not os.path.islink(t)]
 
 
 def sockets(pid):
@@ -464,8 +480,7 @@ class World:
     def cgroups(self):
         """Cgroups of containers of this world, in any hierarchy."""
         found = []
-        for hierarchy in ("/sys/fs/cgroup", *("/sys/fs/cgroup/" + h for h in os.listdir("/sys/fs/cgroup"))):
-            top = os.path.join(hierarchy, self.namespace)
+        for top in (os.path.join(h, self.namespace) for h in hierarchies()):
             if os.path.isdir(top):
                 found += [os.path.join(top, d) for d in os.listdir(top) if os.path.isdir(os.path.join(top, d))]
         return found
@@ -529,8 +544,12 @@ class World:
         self.events.down()
         for cgroup in self.cgroups():
             _rmdir(cgroup)
-        for hierarchy in ("/sys/fs/cgroup", *("/sys/fs/cgroup/" + h for h in os.listdir("/sys/fs/cgroup"))):
+        for hierarchy in hierarchies():
             _rmdir(os.path.join(hierarchy, self.namespace))
+        # crun makes one where a hybrid layout's v2 hierarchy was unmounted, in the plain directory.
+        if not os.path.ismount("/sys/fs/cgroup/unified"):
+            shutil.rmtree(os.path.join("/sys/fs/cgroup/unified", self.namespace), ignore_errors=True)
+        shutil.rmtree(os.path.join("/run/containerd/runc", self.namespace), ignore_errors=True)  # without Options.root
         for bundle in self.bundles:
             bundle.close_log()
         if not self.mounts():

@@ -11,6 +11,7 @@ usage: test_*.py [-j N] [-v] [-l] [NAME...]     (a NAME matches where it occurs 
 import argparse
 import concurrent.futures.thread
 import os
+import signal
 import sys
 import time
 import traceback
@@ -111,10 +112,13 @@ def main():
     if not tests:
         print("1..0 # no such test")
         return 1
+    shim.make_room_for_crun()
     go = shim.is_go(shim.SHIM)
     failed = 0
     print(f"1..{len(tests)}", flush=True)
-    with concurrent.futures.ThreadPoolExecutor(args.j) as pool:
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    pool = concurrent.futures.ThreadPoolExecutor(args.j)
+    try:
         for number, (fn, future) in enumerate([(t, pool.submit(run_one, t)) for t in tests], 1):
             passed, skipped, trouble, seconds = future.result()
             reason = getattr(fn, "better", None) if go else None
@@ -128,4 +132,6 @@ def main():
                 print("# " + (text if len(text) < 400 else text[:400] + " ..."))
             sys.stdout.flush()
             failed += not passed and not reason
+    finally:
+        pool.shutdown(cancel_futures=True)  # those under way still clean up after themselves
     return 1 if failed else 0

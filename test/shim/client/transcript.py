@@ -1084,6 +1084,7 @@ def play(name, binary):
 
 
 def main():
+    shim.make_room_for_crun()
     names = [n for n in sys.argv[1:] if n != "-a"]
     if not names:
         names = [n for n in SCENARIOS if "-a" in sys.argv or n not in LATER]

@@ -1,0 +1,287 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * unit.h - what the unit tests share: a directory of the test's own, a clock that can be put
+ * forward, and a client that speaks TTRPC by hand.
+ */
+#ifndef UNIT_H
+#define UNIT_H
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/un.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "shim.h"
+
+/* In front of a test that shows a defect not yet mended: it runs with KNOWN_BUGS=1 only. */
+#define KNOWN_BUG()                                                                                \
+	do {                                                                                       \
+		if (!getenv("KNOWN_BUGS"))                                                         \
+			skip();                                                                    \
+	} while (0)
+
+#define assert_view(v, text) assert_view_(v, text, __FILE__, __LINE__)
+
+static inline void assert_view_(struct view v, const char *text, const char *file, int line)
+{
+	if (!view_is(v, text)) {
+		print_error("%s:%d: \"%.*s\" is not \"%s\"\n", file, line, VIEW_FMT(v), text);
+		_fail(file, line);
+	}
+}
+
+/* A copy with nothing behind it: the sanitizer sees who reads too far. */
+static inline struct view exact(const void *at, size_t len)
+{
+	char *copy = malloc(len > 0 ? len : 1);
+
+	assert_non_null(copy);
+	if (len > 0)
+		memcpy(copy, at, len);
+	return (struct view){copy, len};
+}
+
+static inline struct view exact_of(const char *text)
+{
+	return exact(text, strlen(text));
+}
+
+static inline void drop(struct view v)
+{
+	free((char *)v.at);
+}
+
+/* ---- a directory of the test's own -------------------------------------------------------- */
+
+static char scratch[64];
+
+static inline int scratch_make(void **state)
+{
+	(void)state;
+	strcpy(scratch, "/tmp/nanoshim-unit.XXXXXX");
+	return mkdtemp(scratch) ? 0 : -1;
+}
+
+static inline int scratch_remove(void **state)
+{
+	char command[128];
+
+	(void)state;
+	snprintf(command, sizeof(command), "rm -rf %s", scratch);
+	return system(command);
+}
+
+/* The path of a name in it; good for the next seven calls. */
+static inline const char *in_scratch(const char *name)
+{
+	static char paths[8][512];
+	static unsigned int next;
+	char *path = paths[next++ % 8];
+
+	snprintf(path, sizeof(paths[0]), "%s/%s", scratch, name);
+	return path;
+}
+
+static inline void make_file(const char *name, const char *text, mode_t mode)
+{
+	const char *path = in_scratch(name);
+
+	unlink(path);
+	assert_int_equal(file_write(path, view_of(text), mode), 0);
+	assert_int_equal(chmod(path, mode), 0);
+}
+
+static inline const char *file_text(const char *name)
+{
+	static char text[1 << 16];
+
+	if (file_read(in_scratch(name), text, sizeof(text)) < 0)
+		text[0] = '\0';
+	return text;
+}
+
+static inline void set_nonblocking(int fd)
+{
+	assert_int_equal(fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK), 0);
+}
+
+/* How many descriptors this process has. */
+static inline unsigned int open_fds(void)
+{
+	unsigned int n = 0;
+
+	for (int fd = 0; fd < 1024; fd++)
+		n += fcntl(fd, F_GETFD) >= 0;
+	return n;
+}
+
+/* ---- a clock that can be put forward ------------------------------------------------------- */
+
+/* With UNIT_CLOCK defined, clock_ms() is this much ahead of the kernel's. */
+static uint64_t clock_ahead_ms __attribute__((unused));
+
+#ifdef UNIT_CLOCK
+int clock_gettime(clockid_t id, struct timespec *ts)
+{
+	int result = (int)syscall(SYS_clock_gettime, id, ts);
+
+	if (id == CLOCK_MONOTONIC) {
+		ts->tv_sec += (time_t)(clock_ahead_ms / 1000);
+		ts->tv_nsec += (long)(clock_ahead_ms % 1000) * 1000000;
+		if (ts->tv_nsec >= 1000000000) {
+			ts->tv_sec++;
+			ts->tv_nsec -= 1000000000;
+		}
+	}
+	return result;
+}
+
+static inline void advance(uint64_t ms)
+{
+	clock_ahead_ms += ms;
+	now = clock_ms();
+}
+#endif
+
+/* ---- TTRPC by hand -------------------------------------------------------------------------- */
+
+static inline size_t put_varint(char *to, uint64_t v)
+{
+	size_t n = 0;
+
+	do
+		to[n++] = (char)((v & 0x7f) | (v > 0x7f ? 0x80 : 0));
+	while ((v >>= 7) > 0);
+	return n;
+}
+
+/* Appends field `tag` of bytes or text; of a number. */
+static inline size_t put_bytes(char *to, unsigned int tag, struct view v)
+{
+	size_t n = put_varint(to, tag << 3 | 2);
+
+	n += put_varint(to + n, v.len);
+	if (v.len > 0)
+		memcpy(to + n, v.at, v.len);
+	return n + v.len;
+}
+
+static inline size_t put_number(char *to, unsigned int tag, uint64_t v)
+{
+	size_t n = put_varint(to, tag << 3);
+
+	return n + put_varint(to + n, v);
+}
+
+static inline size_t put_header(char *to, uint32_t len, uint32_t stream, uint8_t type)
+{
+	for (int i = 0; i < 4; i++) {
+		to[i] = (char)(len >> (24 - 8 * i));
+		to[4 + i] = (char)(stream >> (24 - 8 * i));
+	}
+	to[8] = (char)type;
+	to[9] = 0;
+	return FRAME_HEADER;
+}
+
+/* A whole request's frame. */
+static inline size_t put_request(char *to, uint32_t stream, const char *service, const char *method,
+				 struct view payload)
+{
+	size_t n = FRAME_HEADER;
+
+	n += put_bytes(to + n, 1, view_of(service));
+	n += put_bytes(to + n, 2, view_of(method));
+	n += put_bytes(to + n, 3, payload);
+	put_header(to, (uint32_t)(n - FRAME_HEADER), stream, FRAME_REQUEST);
+	return n;
+}
+
+static inline uint32_t get_be32(const char *p)
+{
+	const unsigned char *u = (const unsigned char *)p;
+
+	return (uint32_t)u[0] << 24 | (uint32_t)u[1] << 16 | (uint32_t)u[2] << 8 | u[3];
+}
+
+/* The number in field `tag`, or `none`. */
+static inline uint64_t get_number(struct view msg, unsigned int tag, uint64_t none)
+{
+	const unsigned char *at = (const unsigned char *)msg.at, *end = at + msg.len;
+
+	while (at < end) {
+		uint64_t key = 0, value = 0;
+
+		for (int shift = 0; at < end; shift += 7) {
+			key |= (uint64_t)(*at & 0x7f) << shift;
+			if (!(*at++ & 0x80))
+				break;
+		}
+		for (int shift = 0; at < end; shift += 7) {
+			value |= (uint64_t)(*at & 0x7f) << shift;
+			if (!(*at++ & 0x80))
+				break;
+		}
+		if ((key & 7) == 2)
+			at += value;
+		else if (key >> 3 == tag)
+			none = value;
+	}
+	return none;
+}
+
+static inline struct view get_bytes(struct view msg, unsigned int tag)
+{
+	struct view value = {0};
+
+	field_next(&msg, tag, &value);
+	return value;
+}
+
+struct reply {
+	uint32_t stream;
+	uint8_t type;
+	unsigned int code; /* 0: none */
+	struct view message, payload;
+};
+
+/* Takes one whole frame off a non-blocking socket: false if there is none. Views are good until the
+ * next call. */
+static inline bool get_reply(int fd, struct reply *r)
+{
+	static char buf[FRAME_HEADER + FRAME_DATA_MAX];
+	ssize_t n = recv(fd, buf, FRAME_HEADER, MSG_DONTWAIT);
+	struct view data, status = {0};
+
+	if (n <= 0)
+		return false;
+	assert_int_equal(n, FRAME_HEADER);
+	data = (struct view){buf + FRAME_HEADER, get_be32(buf)};
+	assert_true(data.len <= FRAME_DATA_MAX);
+	for (size_t got = 0; got < data.len; got += (size_t)n) {
+		n = recv(fd, buf + FRAME_HEADER + got, data.len - got, MSG_DONTWAIT);
+		assert_true(n > 0);
+	}
+	status = get_bytes(data, 1);
+	*r = (struct reply){get_be32(buf + 4), (uint8_t)buf[8], (unsigned int)get_number(status, 1, 0),
+			    get_bytes(status, 2), get_bytes(data, 2)};
+	return true;
+}
+
+#endif
