@@ -15,7 +15,6 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <signal.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
@@ -274,14 +273,15 @@ static void adjust_oom_score(pid_t daemon)
 {
 	char path_buf[64], buf[16];
 	struct text path = TEXT(path_buf), score = TEXT(buf);
-	long value;
-	int err;
+	struct view is;
+	int value, err;
 
 	oom_score_path(getppid(), &path);
 	if (file_read(path.at, buf, sizeof(buf)) <= 0)
 		return;
-	value = strtol(buf, NULL, 10) + 1;
-	text_printf(&score, "%ld", value > 1000 ? 1000 : value);
+	is = view_trim(view_of(buf));
+	value = view_starts(is, "-") ? -view_int((struct view){is.at + 1, is.len - 1}) : view_int(is);
+	text_printf(&score, "%d", value >= 1000 ? 1000 : value + 1);
 	oom_score_path(daemon, &path);
 	err = file_write(path.at, (struct view){score.at, score.len}, 0);
 	if (err < 0 && err != -EACCES && err != -EPERM) {
@@ -350,7 +350,11 @@ static void remove_dead_socket(void)
 
 static void complain(const char *what, const char *why)
 {
-	fprintf(stderr, "%s: %s\n", what, why);
+	char buf[2560];
+	struct text t = TEXT(buf);
+
+	text_printf(&t, "%s: %s\n", what, why);
+	write_all(STDERR_FILENO, (struct view){t.at, t.len});
 }
 
 static void run_delete(const struct runtime *rt)

@@ -278,33 +278,26 @@ static int pids_in(int dir, void (*each)(void *arg, pid_t pid), void *arg)
 /* Closes dir. */
 static int pids_below(int dir, int depth, void (*each)(void *arg, pid_t pid), void *arg)
 {
-	/* opendir(3) takes memory of the heap, which is not there. */
-	_Alignas(struct dirent) char buf[1024];
+	struct dir d = {.fd = dir};
+	const struct dirent *entry;
 	int err = pids_in(dir, each, arg), sub;
-	long n = 0;
 
-	while (err == 0 && (n = syscall(SYS_getdents64, dir, buf, sizeof(buf))) > 0) {
-		const struct dirent *d;
-
-		for (long at = 0; at < n && err == 0; at += d->d_reclen) {
-			d = (const struct dirent *)(buf + at);
-			if (d->d_type != DT_DIR || d->d_name[0] == '.')
-				continue;
-			if (depth == DEPTH_MAX) {
-				err = -ELOOP;
-				break;
-			}
-			sub = openat(dir, d->d_name,
-				     O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-			if (sub >= 0)
-				err = pids_below(sub, depth + 1, each, arg);
-			/* One that is removed meanwhile is empty. */
-			if (err == -ENOENT || err == -ENODEV)
-				err = 0;
+	while (err == 0 && (entry = dir_next(&d))) {
+		if (entry->d_type != DT_DIR)
+			continue;
+		if (depth == DEPTH_MAX) {
+			err = -ELOOP;
+			break;
 		}
+		sub = openat(dir, entry->d_name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+		if (sub >= 0)
+			err = pids_below(sub, depth + 1, each, arg);
+		/* One that is removed meanwhile is empty. */
+		if (err == -ENOENT || err == -ENODEV)
+			err = 0;
 	}
-	if (n < 0)
-		err = -errno;
+	if (err == 0)
+		err = d.error;
 	fd_close(&dir);
 	return err;
 }

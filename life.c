@@ -10,7 +10,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
-#include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -394,6 +393,7 @@ static void kill_begin(struct op *op)
 	const struct proc *p;
 	const char *args[5];
 	char signal[16];
+	struct text number = TEXT(signal);
 	int n = 0;
 
 	if (!verb_decode(op, &KillRequest_msg, &rq) || !(p = verb_find(op, rq.id, rq.exec_id)))
@@ -408,7 +408,7 @@ static void kill_begin(struct op *op)
 		verb_end(op);
 		return;
 	}
-	snprintf(signal, sizeof(signal), "%u", rq.signal);
+	text_printf(&number, "%u", rq.signal);
 	args[n++] = "kill";
 	if (rq.all)
 		args[n++] = "--all";
@@ -541,21 +541,14 @@ static void remove_work(const struct container *c)
 {
 	char buf[1024];
 	struct text path = TEXT(buf);
-	struct dirent *d;
-	size_t len;
-	DIR *dir;
+	struct dir d = {0};
+	const struct dirent *entry;
 
 	text_printf(&path, "%s/work/criu-work", c->runtime.bundle);
-	len = path.len;
-	dir = opendir(path.at);
-	while (dir && (d = readdir(dir))) {
-		path.len = len;
-		text_printf(&path, "/%s", d->d_name);
-		unlink(path.at);
-	}
-	if (dir)
-		closedir(dir);
-	path.at[len] = '\0';
+	d.fd = open(path.at, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	while (d.fd >= 0 && (entry = dir_next(&d)))
+		unlinkat(d.fd, entry->d_name, 0);
+	fd_close(&d.fd);
 	rmdir(path.at);
 }
 

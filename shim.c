@@ -10,7 +10,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
@@ -48,19 +47,19 @@ static const struct flag {
 	{"info", NULL, &cmdline.info, "get the option protobuf from stdin, print the shim info protobuf"},
 };
 
-static void usage(FILE *to)
+static _Noreturn void usage(const char *error, struct view name, int status)
 {
-	fprintf(to, "Usage of %s:\n", cmdline.argv0);
-	for (size_t i = 0; i < COUNT(flags); i++)
-		fprintf(to, "  -%s%s\n    \t%s\n", flags[i].name, flags[i].text ? " string" : "",
-			flags[i].usage);
-}
+	char buf[1024];
+	struct text t = TEXT(buf);
 
-static _Noreturn void usage_error(const char *what, struct view name)
-{
-	fprintf(stderr, "%s-%.*s\n", what, VIEW_FMT(name));
-	usage(stderr);
-	exit(2);
+	if (error)
+		text_printf(&t, "%s-%.*s\n", error, VIEW_FMT(name));
+	text_printf(&t, "Usage of %s:\n", cmdline.argv0);
+	for (size_t i = 0; i < COUNT(flags); i++)
+		text_printf(&t, "  -%s%s\n    \t%s\n", flags[i].name, flags[i].text ? " string" : "",
+			    flags[i].usage);
+	write_all(STDERR_FILENO, (struct view){t.at, t.len});
+	exit(status);
 }
 
 static const struct flag *flag_find(struct view name)
@@ -86,12 +85,10 @@ static void parse_args(int argc, char **argv)
 			i++;
 			break;
 		}
-		if (view_is(name, "h") || view_is(name, "help")) {
-			usage(stderr);
-			exit(0);
-		}
+		if (view_is(name, "h") || view_is(name, "help"))
+			usage(NULL, name, 0);
 		if (!f)
-			usage_error("flag provided but not defined: ", name);
+			usage("flag provided but not defined: ", name, 2);
 		if (f->on)
 			*f->on = !has_value || !(view_is(value, "false") || view_is(value, "0"));
 		else if (has_value)
@@ -99,7 +96,7 @@ static void parse_args(int argc, char **argv)
 		else if (++i < argc)
 			*f->text = argv[i];
 		else
-			usage_error("flag needs an argument: ", name);
+			usage("flag needs an argument: ", name, 2);
 	}
 	if (i < argc)
 		cmdline.action = argv[i];
@@ -151,7 +148,12 @@ static void take_name(const char *argv0)
 
 static void print_version(void)
 {
-	printf("%s:\n  Version:  %s\n  Revision: nanoshim\n  Go version: none\n\n", cmdline.name, VERSION);
+	char buf[256];
+	struct text t = TEXT(buf);
+
+	text_printf(&t, "%s:\n  Version:  %s\n  Revision: nanoshim\n  Go version: none\n\n",
+		    cmdline.name, VERSION);
+	write_all(STDOUT_FILENO, (struct view){t.at, t.len});
 }
 
 /* ---- the daemon ---- */

@@ -49,6 +49,7 @@ struct text {
 #define TEXT(buffer) ((buffer)[0] = '\0', (struct text){.at = (buffer), .cap = sizeof(buffer)})
 
 void text_add(struct text *t, struct view v);
+/* %s %.*s %c %d %u %x with width, '0', l and z. */
 void text_printf(struct text *t, const char *fmt, ...) PRINTF(2, 3);
 void text_vprintf(struct text *t, const char *fmt, va_list args);
 /* An errno in the words of Go, which are the kernel's own: clients look for some of them. */
@@ -80,6 +81,15 @@ int file_pages(const char *path, struct file *f);
 int file_write(const char *path, struct view v, mode_t mode);
 /* The same by a temporary name beside it and rename(2): readers see the old or the new file whole. */
 int file_replace(const char *path, struct view v, mode_t mode);
+/* Walks a directory: starts zeroed but for `fd`, which stays the caller's. NULL at the end, or if
+ * `error` (-errno) is set. "." and ".." are passed over. opendir(3) would want a heap. */
+struct dirent;
+struct dir {
+	int fd, error;
+	long at, len;
+	_Alignas(8) char buf[1024];
+};
+const struct dirent *dir_next(struct dir *d);
 int write_all(int fd, struct view v); /* blocking fd; 0 or -errno */
 
 /* ---- time ------------------------------------------------------------------------------------- */

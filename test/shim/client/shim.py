@@ -12,7 +12,6 @@ OCI runtime: runc (the default) or crun.
 
 import atexit
 import errno
-import fcntl
 import hashlib
 import json
 import os
@@ -24,7 +23,6 @@ import stat
 import subprocess
 import sys
 import tempfile
-import termios
 import threading
 import time
 
@@ -271,7 +269,8 @@ def spec(args, cgroups_path, *, terminal=False, annotations=None, pid="private",
         "hostname": "shimtest",
         "mounts": [
             {"destination": "/proc", "type": "proc", "source": "proc", "options": ["nosuid", "noexec", "nodev"]},
-            {"destination": "/dev", "type": "tmpfs", "source": "tmpfs", "options": ["nosuid", "mode=755", "size=64k"]},
+            {"destination": "/dev", "type": "tmpfs", "source": "tmpfs",
+             "options": ["nosuid", "mode=755", "size=64k"]},
             {"destination": "/dev/pts", "type": "devpts", "source": "devpts",
              "options": ["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620"]},
             {"destination": "/tmp", "type": "tmpfs", "source": "tmpfs", "options": ["nosuid", "nodev", "size=16m"]},
@@ -449,8 +448,8 @@ class World:
     def wrapper(self, verb, before=":", after="exit $code"):
         """Options for a runtime that does something before or after this verb ($code: its result)."""
         body = f'case " $* " in *" {verb} "*) {before}; {self.runtime} "$@"; code=$?; {after};; esac\n'
-        path = self.script(f"{verb}-{len(os.listdir(os.path.join(self.dir, 'bin')))}", body + f'exec {self.runtime} "$@"')
-        return self.options(binary_name=path)
+        name = f"{verb}-{len(os.listdir(os.path.join(self.dir, 'bin')))}"
+        return self.options(binary_name=self.script(name, body + f'exec {self.runtime} "$@"'))
 
     def gate(self, verb):
         return Gate(self, verb)
@@ -549,7 +548,8 @@ class World:
         # crun makes one where a hybrid layout's v2 hierarchy was unmounted, in the plain directory.
         if not os.path.ismount("/sys/fs/cgroup/unified"):
             shutil.rmtree(os.path.join("/sys/fs/cgroup/unified", self.namespace), ignore_errors=True)
-        shutil.rmtree(os.path.join("/run/containerd/runc", self.namespace), ignore_errors=True)  # without Options.root
+        # Where Options.root was not given:
+        shutil.rmtree(os.path.join("/run/containerd/runc", self.namespace), ignore_errors=True)
         for bundle in self.bundles:
             bundle.close_log()
         if not self.mounts():
@@ -759,22 +759,18 @@ class Task:
         except OSError:
             conn = None
         if conn:
-            ask = dict(service=TASK2, wait=20)
             for method, more in (("Kill", {"signal": 9, "all": True}), ("Wait", {}), ("Delete", {}), ("Shutdown", {})):
-                if method == "Wait":
-                    more, ask["timeout_nano"] = {}, int(5e9)
-                    if not self._known(conn):
-                        continue
+                if method == "Wait" and not self._lives(conn):
+                    continue
                 try:
-                    conn.call(method, {"id": self.id, **more}, **ask)
+                    conn.call(method, {"id": self.id, **more}, wait=20, timeout_nano=int(20e9))
                 except (RpcError, Closed, Late):
                     pass
-                ask.pop("timeout_nano", None)
             conn.close()
         if os.path.isdir(self.bundle.path):
             self.world.delete(self.bundle)
 
-    def _known(self, conn):
+    def _lives(self, conn):
         try:
             return conn.call("State", {"id": self.id}, wait=20)["status"] in (RUNNING, PAUSED)
         except (RpcError, Closed, Late):
@@ -786,17 +782,8 @@ def json_any(kind, document):
     return pack("types.containerd.io/opencontainers/runtime-spec/1/" + kind, None, json.dumps(document).encode())
 
 
-# ---- terminals ----------------------------------------------------------------------------------------
-
-
 def is_socket(path):
     try:
         return stat.S_ISSOCK(os.lstat(path).st_mode)
     except FileNotFoundError:
         return False
-
-
-def window_size(fd):
-    """(rows, columns) of a terminal."""
-    packed = fcntl.ioctl(fd, termios.TIOCGWINSZ, b"\0" * 8)
-    return int.from_bytes(packed[0:2], "little"), int.from_bytes(packed[2:4], "little")

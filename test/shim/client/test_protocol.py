@@ -18,11 +18,11 @@ import sys
 import threading
 import time
 
-from shim import (SHIM_NAME, SOCKET_DIR, STOPPED, Closed, Conn, RpcError, alive, fds, is_socket, read_file, sockets,
+from shim import (SHIM_NAME, SOCKET_DIR, STOPPED, Closed, RpcError, alive, fds, is_socket, read_file, sockets,
                   until)
-from tap import Skip, better, check, contains, equal, main, test
+from tap import better, check, contains, equal, main, test
 from ttrpc import (DATA, DEADLINE_EXCEEDED, INTERNAL, INVALID_ARGUMENT, MAX_DATA, NOT_FOUND, REQUEST,
-                   RESOURCE_EXHAUSTED, RESPONSE, TASK2, TASK3, UNIMPLEMENTED, Late, frame, read_frame, request)
+                   RESOURCE_EXHAUSTED, RESPONSE, TASK2, TASK3, UNIMPLEMENTED, frame, read_frame, request)
 from wire import decode, encode, field, options, pack
 
 NOBODY = 65534
@@ -235,7 +235,8 @@ def start_at_once(w, group, count):
     gate = w.fifo("gate-" + group)
     with concurrent.futures.ThreadPoolExecutor(count) as pool:
         runs = [pool.submit(w.start, b, wrap=["/bin/sh", "-c", ': <"$0" && exec "$@"', gate]) for b in bundles]
-        until(lambda: sum(line[0] == "/bin/sh" for line in w.processes().values()) == count, "all to wait at the gate")
+        until(lambda: sum(line[0] == "/bin/sh" for line in w.processes().values()) == count,
+              "all to wait at the gate")
         writer = w.writer(gate)
         outputs = [r.result() for r in runs]
         writer.close()
@@ -687,7 +688,8 @@ def even_stream_ids(w):
     c = daemon_conn(w)
     text = "StreamID must be odd for client initiated streams"
     for stream in (0, 2, 4, (1 << 32) - 2):
-        equal(ask(c, frame(stream, REQUEST, request(TASK2, "Connect")), stream), (INVALID_ARGUMENT, text), f"{stream}")
+        got = ask(c, frame(stream, REQUEST, request(TASK2, "Connect")), stream)
+        equal(got, (INVALID_ARGUMENT, text), f"stream {stream}")
 
 
 @test
@@ -755,8 +757,8 @@ def unknown_fields_are_skipped(w):
 def metadata_is_ignored(w):
     c = daemon_conn(w)
     c.stream += 2
-    data = request(TASK2, "State", field(1, "x"), metadata=[
-        {"key": "containerd-namespace-ttrpc", "value": "other"}, {"key": "traceparent", "value": "00-x"}, {"key": ""}])
+    metadata = [{"key": "containerd-namespace-ttrpc", "value": "other"}, {"key": "traceparent", "value": "00-x"}, {}]
+    data = request(TASK2, "State", field(1, "x"), metadata=metadata)
     equal(ask(c, frame(c.stream, REQUEST, data), c.stream), NOT_CREATED, "State")
 
 

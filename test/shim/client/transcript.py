@@ -40,7 +40,8 @@ class Transcript:
         self.world = shim.World(binary)
         self.lines, self.names = [], {}
         self.by_pid, self.by_time = {}, {}
-        self.replace = [(os.path.join(self.world.dir, "bin", shim.SHIM_NAME), shim.SHIM_NAME), (self.world.dir, "<dir>"), (os.path.dirname(self.world.dir), "<base>"),
+        self.replace = [(self.world.shim, shim.SHIM_NAME),
+                        (self.world.dir, "<dir>"), (os.path.dirname(self.world.dir), "<base>"),
                         (self.world.namespace, "<ns>"), (self.world.binary, "<shim>")]
 
     # -- writing down
@@ -174,7 +175,8 @@ class Transcript:
             self.say(f"{what} -> a reply")
         except RpcError as e:
             # Behind the documented prefix of a decoding error every library has its own words.
-            self.say(f"{what} -> error {e.code}:", re.sub(r"(unmarshal request error: |unmarshalling payload: ).*", r"\1<why>", e.text))
+            text = re.sub(r"(unmarshal request error: |unmarshalling payload: ).*", r"\1<why>", e.text)
+            self.say(f"{what} -> error {e.code}:", text)
         except Late:
             self.say(f"{what} -> no reply")
 
@@ -188,7 +190,8 @@ def command_line(s):
         result = s.world.run(*argv)
         s.say(*argv, f"-> exit {result.code}, stdout {result.out!r}, stderr {result.err.decode().splitlines()[0]!r}")
     result = s.world.run("-v")
-    s.say("-v ->", result.code, re.sub(r"(Version: |Revision:|version:).*", r"\1 <version>", result.out.decode()), result.err)
+    text = re.sub(r"(Version: |Revision:|version:).*", r"\1 <version>", result.out.decode())
+    s.say("-v ->", result.code, text, result.err)
 
 
 @scenario
@@ -449,7 +452,8 @@ def pod(s):
 def left_overs(s):
     """Init ends, its children do not: without a pid namespace the shim kills them."""
     for name, pid in (("private", "private"), ("host", "host")):
-        t = s.task(["sh", "-c", "sleep 1000 & sleep 1000 & echo ready; read x; exit 4"], container=name, stdio="all", pid=pid)
+        t = s.task(["sh", "-c", "sleep 1000 & sleep 1000 & echo ready; read x; exit 4"], container=name,
+                   stdio="all", pid=pid)
         t.run().out.until(b"ready\n")
         stdin = t.open_stdin()
         until(lambda: len(s.world.cgroup_processes()) == 3, "three processes")
@@ -834,7 +838,8 @@ def update(s):
 METRICS = {
     "io.containerd.cgroups.v1.Metrics": {
         "2": "pids", "2.1": "pids.current", "3": "cpu", "3.1": "cpu.usage", "3.1.1": "cpu.usage.total",
-        "3.1.4": "cpu.usage.per_cpu", "3.2": "cpu.throttling", "4": "memory", "4.2": "memory.rss", "4.9": "memory.pgfault",
+        "3.1.4": "cpu.usage.per_cpu", "3.2": "cpu.throttling", "4": "memory", "4.2": "memory.rss",
+        "4.9": "memory.pgfault",
         "4.16": "memory.hierarchical_memory_limit", "4.19": "memory.total_rss", "4.33": "memory.usage",
         "4.33.1": "memory.usage.limit", "4.33.2": "memory.usage.usage", "4.33.3": "memory.usage.max", "5": "blkio",
         "9": "memory_oom_control"},
@@ -926,8 +931,8 @@ def restore_refusals(s):
 
 @later
 def terminal(s):
-    t = s.task(["sh", "-c", "stty size; read x; stty size; read x; echo you said $x; exit 6"], stdio=("stdin", "stdout"),
-               terminal=True)
+    t = s.task(["sh", "-c", "stty size; read x; stty size; read x; echo you said $x; exit 6"],
+               stdio=("stdin", "stdout"), terminal=True)
     t.out = t.open_stdout()
     s.create(t)
     s.call(t, "ResizePty", width=100, height=40)
@@ -955,8 +960,8 @@ def terminal_of_an_exec(s):
     s.call(t, "Start")
     stdin, stdout = s.world.fifo("e1-in"), s.world.fifo("e1-out")
     out = s.world.reader(stdout)
-    s.exec(t, "e1", ["sh", "-c", "tty >/dev/null && echo a terminal; read x; echo you said $x"], stdio=(stdin, stdout, ""),
-           terminal=True)
+    s.exec(t, "e1", ["sh", "-c", "tty >/dev/null && echo a terminal; read x; echo you said $x"],
+           stdio=(stdin, stdout, ""), terminal=True)
     s.call(t, "Start", exec_id="e1")
     s.call(t, "State", exec_id="e1")
     s.call(t, "ResizePty", exec_id="e1", width=100, height=40)
@@ -1023,7 +1028,7 @@ def file_streams(s):
         s.call(t, "Delete")
         s.shut_down(t)
         for path in paths:
-            s.say("file", path, repr(shim.read_file(path, "none")), f"{os.stat(path).st_mode:o}" if os.path.exists(path) else "")
+            s.say("file", path, repr(shim.read_file(path, "none")), oct(os.stat(path).st_mode) if os.path.exists(path) else "")
     s.events()
 
 
