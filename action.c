@@ -11,6 +11,7 @@
  * Whatever goes wrong here ends the process with one line on stderr; when all goes well not a byte
  * may stand there, since containerd reads it as part of the answer.
  */
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -162,7 +163,10 @@ static void socket_path(const struct bootstrap *b, struct text *path)
 	char buf[1024], group_buf[512], hex[65];
 	struct text t = TEXT(buf), group = TEXT(group_buf);
 
-	read_group(&group);
+	if (self.v1)
+		text_add(&group, view_of(cmdline.id));
+	else
+		read_group(&group);
 	text_printf(&t, "%.*s/%s/%s", VIEW_FMT(b->grpc_address), cmdline.namespace, group.at);
 	if (t.cut || group.cut)
 		die("address or group is too long");
@@ -242,7 +246,7 @@ static int claim_socket(const char *path)
 	if (lock < 0 || flock(lock, LOCK_EX) < 0)
 		die("create new shim socket: %s: %s", dir.at, errno_text(errno));
 	/* More than once only if somebody who knows no lock is at it too. */
-	for (int i = 0; i < 3 && fd < 0 && !is_served(path); i++) {
+	for (int i = 0; i < 3 && fd < 0 && (self.v1 || !is_served(path)); i++) {
 		unlink(path); /* nobody behind it: its daemon was killed */
 		unlink(temp.at);
 		fd = listen_at(temp.at);
@@ -269,7 +273,7 @@ static int oom_score_path(pid_t pid, struct text *t)
 }
 
 /* The daemon dies one before containerd does. Without the privilege it stays as it is. */
-static void adjust_oom_score(pid_t daemon)
+static int adjust_oom_score(pid_t daemon)
 {
 	char path_buf[64], buf[16];
 	struct text path = TEXT(path_buf), score = TEXT(buf);
@@ -278,16 +282,22 @@ static void adjust_oom_score(pid_t daemon)
 
 	oom_score_path(getppid(), &path);
 	if (file_read(path.at, buf, sizeof(buf)) <= 0)
-		return;
+		return 0;
 	is = view_trim(view_of(buf));
 	value = view_starts(is, "-") ? -view_int((struct view){is.at + 1, is.len - 1}) : view_int(is);
 	text_printf(&score, "%d", value >= 1000 ? 1000 : value + 1);
 	oom_score_path(daemon, &path);
-	err = file_write(path.at, (struct view){score.at, score.len}, 0);
-	if (err < 0 && err != -EACCES && err != -EPERM) {
-		kill(daemon, SIGKILL);
-		die("failed to adjust OOM score for shim: %s", errno_text(-err));
-	}
+	err = file_append(path.at, (struct view){score.at, score.len});
+	return err == -EACCES || err == -EPERM ? 0 : err;
+}
+
+static int write_pid(pid_t daemon)
+{
+	char buf[16];
+	struct text pid = TEXT(buf);
+
+	text_printf(&pid, "%d", daemon);
+	return file_replace("shim.pid", (struct view){pid.at, pid.len}, 0644);
 }
 
 static pid_t start_daemon(int listener, bool debug)
@@ -307,6 +317,35 @@ static pid_t start_daemon(int listener, bool debug)
 	return spawn(&s);
 }
 
+/* Options.shim_cgroup: contract 1.6. */
+static int join_cgroup(pid_t daemon, struct view cgroup)
+{
+	char path_buf[1024], pid_buf[16];
+	struct text path = TEXT(path_buf), pid = TEXT(pid_buf);
+	struct dir hierarchies = {0};
+	bool v2 = access("/sys/fs/cgroup/cgroup.controllers", F_OK) == 0;
+	const struct dirent *d;
+	int err = 0;
+
+	text_printf(&pid, "%d", daemon);
+	if (cgroup.at[0] != '/' || view_starts(cgroup, "/sys/fs/cgroup"))
+		return -EINVAL;
+	if (v2) {
+		text_printf(&path, "/sys/fs/cgroup%.*s/cgroup.procs", VIEW_FMT(cgroup));
+		return file_append(path.at, (struct view){pid.at, pid.len});
+	}
+	hierarchies.fd = open("/sys/fs/cgroup", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	while (err == 0 && hierarchies.fd >= 0 && (d = dir_next(&hierarchies))) {
+		path.len = 0;
+		text_printf(&path, "/sys/fs/cgroup/%s%.*s/cgroup.procs", d->d_name, VIEW_FMT(cgroup));
+		err = file_append(path.at, (struct view){pid.at, pid.len});
+		if (err == -ENOENT || err == -ENOTDIR)
+			err = 0; /* a hierarchy that does not have it */
+	}
+	fd_close(&hierarchies.fd);
+	return err;
+}
+
 void action_start(void)
 {
 	char path_buf[128], address_buf[160];
@@ -324,8 +363,14 @@ void action_start(void)
 	if (err == 0 && listener >= 0) {
 		pid = start_daemon(listener, b.debug);
 		err = pid < 0 ? pid : 0;
-		if (pid > 0)
-			adjust_oom_score(pid);
+		if (pid > 0 && b.options.shim_cgroup.len > 0)
+			err = join_cgroup(pid, b.options.shim_cgroup);
+		if (pid > 0 && err == 0)
+			err = adjust_oom_score(pid);
+		if (pid > 0 && err < 0)
+			kill(pid, SIGKILL);
+		if (self.v1 && err == 0)
+			err = write_pid(pid);
 	}
 	if (err < 0) {
 		if (listener >= 0)

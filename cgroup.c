@@ -39,7 +39,6 @@
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/inotify.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "shim.h"
@@ -704,36 +703,28 @@ static void put_fields(struct stats *s, struct view *words, bool dead)
 /* "hugepages-2048kB" in a directory becomes "2MB", as the hugetlb files are named. */
 static void read_sizes(struct stats *s)
 {
-	_Alignas(struct dirent) char buf[1024];
+	char buf[128];
 	struct text sizes = TEXT(s->sizes), path = TEXT(buf);
-	int dir;
-	long n;
+	struct dir dir = {0};
+	const struct dirent *entry;
 
 	text_printf(&path, "%s/sys/kernel/mm/hugepages", cgroup_prefix);
-	dir = open(buf, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	if (dir < 0)
-		return;
-	while ((n = syscall(SYS_getdents64, dir, buf, sizeof(buf))) > 0) {
-		const struct dirent *d;
+	dir.fd = open(buf, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	while (dir.fd >= 0 && (entry = dir_next(&dir))) {
+		struct view name = view_of(entry->d_name);
+		uint64_t size;
 
-		for (long at = 0; at < n; at += d->d_reclen) {
-			struct view name;
-			uint64_t size;
-
-			d = (const struct dirent *)(buf + at);
-			name = view_of(d->d_name);
-			if (!view_starts(name, "hugepages-"))
-				continue;
-			view_cut(&name, '-');
-			size = number(name);
-			text_printf(&sizes, "%u%s ",
-				    (unsigned int)(size >> (size >> 20 ? 20 : size >> 10 ? 10 : 0)),
-				    size >> 20   ? "GB"
-				    : size >> 10 ? "MB"
-						 : "KB");
-		}
+		if (!view_starts(name, "hugepages-"))
+			continue;
+		view_cut(&name, '-');
+		size = number(name);
+		text_printf(&sizes, "%u%s ",
+			    (unsigned int)(size >> (size >> 20 ? 20 : size >> 10 ? 10 : 0)),
+			    size >> 20   ? "GB"
+			    : size >> 10 ? "MB"
+					 : "KB");
 	}
-	fd_close(&dir);
+	fd_close(&dir.fd);
 }
 
 ssize_t cgroup_stats(const char *cgroup, struct view *type_url, char *buf, size_t cap)

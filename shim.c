@@ -47,13 +47,16 @@ static const struct flag {
 	{"info", NULL, &cmdline.info, "get the option protobuf from stdin, print the shim info protobuf"},
 };
 
-static _Noreturn void usage(const char *error, struct view name, int status)
+static _Noreturn void usage(int status, const char *error, ...) PRINTF(2, 3);
+static _Noreturn void usage(int status, const char *error, ...)
 {
 	char buf[1024];
 	struct text t = TEXT(buf);
+	va_list args;
 
-	if (error)
-		text_printf(&t, "%s-%.*s\n", error, VIEW_FMT(name));
+	va_start(args, error);
+	text_vprintf(&t, error, args);
+	va_end(args);
 	text_printf(&t, "Usage of %s:\n", cmdline.argv0);
 	for (size_t i = 0; i < COUNT(flags); i++)
 		text_printf(&t, "  -%s%s\n    \t%s\n", flags[i].name, flags[i].text ? " string" : "",
@@ -68,6 +71,20 @@ static const struct flag *flag_find(struct view name)
 		if (view_is(name, flags[i].name))
 			return &flags[i];
 	return NULL;
+}
+
+static bool parse_bool(struct view v, bool *on)
+{
+	static const char *const words[] = {"1", "t", "T", "true", "TRUE", "True",
+					    "0", "f", "F", "false", "FALSE", "False"};
+
+	for (size_t i = 0; i < COUNT(words); i++) {
+		if (!view_is(v, words[i]))
+			continue;
+		*on = i < COUNT(words) / 2;
+		return true;
+	}
+	return false;
 }
 
 /* By the rules of Go's flag package: one dash or two, value behind '=' or as the next word. */
@@ -86,17 +103,20 @@ static void parse_args(int argc, char **argv)
 			break;
 		}
 		if (view_is(name, "h") || view_is(name, "help"))
-			usage(NULL, name, 0);
+			usage(0, "%s", "");
 		if (!f)
-			usage("flag provided but not defined: ", name, 2);
+			usage(2, "flag provided but not defined: -%.*s\n", VIEW_FMT(name));
+		if (f->on && !parse_bool(has_value ? value : VIEW("true"), f->on))
+			usage(2, "invalid boolean value \"%.*s\" for -%.*s: parse error\n", VIEW_FMT(value),
+			      VIEW_FMT(name));
 		if (f->on)
-			*f->on = !has_value || !(view_is(value, "false") || view_is(value, "0"));
-		else if (has_value)
+			continue;
+		if (has_value)
 			*f->text = value.at;
 		else if (++i < argc)
 			*f->text = argv[i];
 		else
-			usage("flag needs an argument: ", name, 2);
+			usage(2, "flag needs an argument: -%.*s\n", VIEW_FMT(name));
 	}
 	if (i < argc)
 		cmdline.action = argv[i];
@@ -143,6 +163,7 @@ static void take_name(const char *argv0)
 	} else {
 		self.runtime = binary;
 	}
+	self.v1 = strcmp(cmdline.name, "containerd-shim-runc-v1") == 0;
 	prctl(PR_SET_NAME, cmdline.name);
 }
 
@@ -240,6 +261,36 @@ static void forget_notify_socket(void)
 	*to = NULL;
 }
 
+/* pivot_root(2) needs a root that is mounted on something. An initramfs' is not, unless it was bound
+ * over itself: then a second mount at "/" shows. */
+static bool root_cannot_pivot(void)
+{
+	const char *wish = getenv("NANOSHIM_PIVOT_ROOT");
+	struct view rest;
+	struct file table;
+	bool bottom = false, covered = false;
+
+	if (wish && wish[0])
+		return strcmp(wish, "no") == 0;
+	if (file_pages("/proc/self/mountinfo", &table) < 0)
+		return false;
+	rest = (struct view){table.at, table.len};
+	while (rest.len > 0) {
+		struct view line = view_cut(&rest, '\n'), point;
+		int id = view_int(view_cut(&line, ' ')), parent = view_int(view_cut(&line, ' '));
+
+		view_cut(&line, ' '); /* device */
+		view_cut(&line, ' '); /* root within it */
+		point = view_cut(&line, ' ');
+		if (!view_is(point, "/"))
+			continue;
+		bottom |= id == parent;
+		covered |= id != parent;
+	}
+	pages_put(table.at, table.cap);
+	return bottom && !covered;
+}
+
 static void dispatch(const struct ref *ref)
 {
 	struct proc *p = &procs[ref->slot]; /* where the slot is one of these */
@@ -316,6 +367,9 @@ static void daemon_main(void)
 	open_log();
 	forget_notify_socket();
 	event_init(getenv("TTRPC_ADDRESS"));
+	self.no_pivot = root_cannot_pivot();
+	if (self.no_pivot)
+		log_line(LOG_INFO, "the root file system cannot pivot: containers are made with --no-pivot");
 	while (!loop_terminate && !(task_shutdown && container_count() == 0))
 		turn();
 	finish();

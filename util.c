@@ -388,6 +388,17 @@ int file_write(const char *path, struct view v, mode_t mode)
 	return write_new(path, O_TRUNC, v, mode);
 }
 
+int file_append(const char *path, struct view v)
+{
+	int fd = open(path, O_WRONLY | O_APPEND | O_CLOEXEC), err;
+
+	if (fd < 0)
+		return -errno;
+	err = write_all(fd, v);
+	fd_close(&fd);
+	return err;
+}
+
 int file_replace(const char *path, struct view v, mode_t mode)
 {
 	char buf[512];

@@ -79,7 +79,9 @@ struct file {
 int file_pages(const char *path, struct file *f);
 /* Creates or truncates `path` with `mode` and writes v. 0 or -errno. */
 int file_write(const char *path, struct view v, mode_t mode);
-/* The same by a temporary name beside it and rename(2): readers see the old or the new file whole. */
+/* Writes v to a file that must be there: the kernel's own, mostly. 0 or -errno. */
+int file_append(const char *path, struct view v);
+/* As file_write(), by a temporary name beside it and rename(2): readers see the old or the new file whole. */
 int file_replace(const char *path, struct view v, mode_t mode);
 /* Walks a directory: starts zeroed but for `fd`, which stays the caller's. NULL at the end, or if
  * `error` (-errno) is set. "." and ".." are passed over. opendir(3) would want a heap. */

@@ -33,37 +33,28 @@ note() { echo "# $*" >&3; }
 	((kb <= PRIVATE_MAX_KB)) || fail "private memory: $kb KiB, limit $PRIVATE_MAX_KB"
 }
 
-# A container that waits for a line and then writes 10 MiB; its stdout is left in $out.
-writer() { # ID
-	mkfifo "$LAB/fifo/$1-go"
-	ctr_run -d --fifo-dir "$LAB/fifo" \
-		--mount "type=bind,src=$LAB/fifo,dst=/fifo,options=rbind:ro" \
-		"$1" sh -c "read -r x </fifo/$1-go; head -c 10485760 /dev/zero; sleep 1000"
-	out=$(find "$LAB/fifo" -name "$1-stdout")
-}
-
 @test "one thread and little address space, at work too" {
 	not_for_go "has many"
-	local pid out
-	writer "$ID"
+	local pid
+	gated "$ID" 'head -c 10485760 /dev/zero'
 	pid=$(shim_pid "$ID")
 	equal 1 "$(status_of "$pid" Threads)" threads
-	feed "$LAB/fifo/$ID-go"
-	timeout 20 head -c 1000000 "$out" >/dev/null
+	feed "$GATE"
+	timeout 20 head -c 1000000 <&"$OUT" >/dev/null
 	equal 1 "$(status_of "$pid" Threads)" threads
 	(($(status_of "$pid" VmSize) <= VSZ_MAX_KB)) || fail "VSZ: $(status_of "$pid" VmSize) KiB"
-	timeout 20 head -c $((10485760 - 1000000)) "$out" >/dev/null
+	timeout 20 cat <&"$OUT" >/dev/null
 	ctr_rm "$ID"
 }
 
 @test "memory returns to where it was after ten MiB of output and a hundred calls" {
 	not_for_go "grows"
-	local pid out before i
-	writer "$ID"
+	local pid before i
+	gated "$ID" 'head -c 10485760 /dev/zero; sleep 1000'
 	pid=$(shim_pid "$ID")
 	before=$(dirty "$pid")
-	feed "$LAB/fifo/$ID-go"
-	timeout 20 head -c 10485760 "$out" >/dev/null
+	feed "$GATE"
+	timeout 20 head -c 10485760 <&"$OUT" >/dev/null
 	for ((i = 0; i < 100; i++)); do
 		ctr task ps "$ID" >/dev/null
 	done

@@ -40,7 +40,7 @@ refused_by() { # RUNTIME PATTERN...
 		'no such file or directory'
 	refused_by no-such-runtime 'OCI runtime create failed' 'no-such-runtime' \
 		'executable file not found'
-	equal well "$(ctr_run --rm "$ID" echo well)" output
+	works "$ID"
 }
 
 @test "a runtime that is not executable" {
@@ -122,8 +122,8 @@ snapshot_dir() { # KEY
 }
 
 @test "a rootfs that cannot be mounted" {
-	local dir
-	ctr container create "$IMAGE" "$ID" echo mounted
+	local dir got=0
+	ctr container create "$IMAGE" "$ID" sh -c 'exit 42'
 	dir=$(snapshot_dir "$ID")
 	test -d "$dir"
 	mv "$dir" "$dir.away"
@@ -131,7 +131,8 @@ snapshot_dir() { # KEY
 	contains "$output" 'failed to mount rootfs component.*no such file or directory'
 	nothing_left
 	mv "$dir.away" "$dir"
-	equal mounted "$(ctr task start "$ID")" output
+	ctr task start "$ID" || got=$?
+	equal 42 "$got" "exit code"
 	ctr container rm "$ID"
 }
 
@@ -178,7 +179,7 @@ snapshot_dir() { # KEY
 	SECONDS=0
 	task_is "$ID-1" RUNNING
 	contains "$(ctr task ps "$ID-1")" "^$(task_pid "$ID-1")\b"
-	equal quick "$(ctr_run --rm --annotation "$group" "$ID-3" echo quick)" output
+	works --annotation "$group" "$ID-3"
 	ctr_rm "$ID-1"
 	((SECONDS < 15)) || fail "took $SECONDS s"
 	alive "$(pgrep -f "^/bin/sh $LAB/fake/hangs " -o)"

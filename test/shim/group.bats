@@ -15,7 +15,7 @@ GROUP_N=${GROUP_N:-60}
 	for ((i = 1; i <= GROUP_N; i++)); do
 		# By turns: output, an exit code, a killed one, no stdio, one that cannot start.
 		case $((i % 5)) in
-		0) equal "$i" "$(ctr_run --rm --annotation "$group" "$ID-$i" echo "$i")" output ;;
+		0) equal "$i" "$(ctr_shell --annotation "$group" "$ID-$i" "echo $i")" output ;;
 		1) refuse ctr_run --rm --annotation "$group" "$ID-$i" sh -c 'exit 9' ;;
 		2)
 			ctr_run -d --annotation "$group" "$ID-$i" sleep 1000

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-# shellcheck shell=bash disable=SC2034 # ID, output and status are for the tests
+# shellcheck shell=bash disable=SC2034 # variables that are set for the tests
 #
 # lib.bash - the laboratory: a private containerd with the shim under test, and what tests ask.
 #
@@ -184,8 +184,8 @@ lab_up() { # [NAME=FILE for bin/ ...], default: the shim under test under all it
 	ctr image import "$LAB/image.tar" >/dev/null
 }
 
-# The guard holds the mount namespace. Where cgroup v1 and v2 are mixed, which crun refuses, it hides
-# the v2 hierarchy.
+# The guard holds the mount namespace. Where cgroup v1 and v2 are mixed, which crun refuses, it
+# hides the v2 hierarchy.
 lab_guard() { # LAB NS OWNER
 	local LAB=$1 NS=$2
 	trap '' HUP INT TERM
@@ -340,6 +340,52 @@ ctr_run() {
 		opts+=(--runc-binary "$RUNTIME")
 	fi
 	ctr run "${opts[@]}" "$IMAGE" "$@"
+}
+
+# ctr before 1.6.22 drops whatever it has not read yet when the container exits (containerd pull
+# request 8643), so nothing here takes output from a ctr whose container may be gone: either the
+# container stays until the test has seen its output (ctr_shell), or the test reads the FIFOs itself
+# and the container begins only then (gated).
+
+# What SCRIPT writes to stdout, and its exit status: ctr_shell [OPTION...] ID SCRIPT
+ctr_shell() {
+	local script=${!#} id=${*: -2:1} opts=("${@:1:$#-2}") client status=0
+	gate "$id"
+	ctr_run --rm --mount "type=bind,src=$LAB/fifo,dst=/gates,options=rbind:ro" "${opts[@]}" "$id" \
+		sh -c "($script); code=\$?; echo; echo END; read -r x </gates/$id; exit \$code" \
+		>"$LAB/fifo/$id.out" &
+	client=$!
+	if wait_for 30 grep -qx END "$LAB/fifo/$id.out"; then
+		feed "$LAB/fifo/$id"
+	fi
+	wait "$client" || status=$?
+	sed -e '$d' "$LAB/fifo/$id.out" | sed -e '${/^$/d}'
+	return "$status"
+}
+
+# A detached container whose SCRIPT begins when a line is fed to $GATE. Files OUT and ERR are the
+# readers' ends of its streams, open already: gated [OPTION...] ID SCRIPT
+gated() {
+	local script=${!#} id=${*: -2:1} opts=("${@:1:$#-2}")
+	gate "$id"
+	ctr_run -d --fifo-dir "$LAB/fifo/streams" \
+		--mount "type=bind,src=$LAB/fifo,dst=/gates,options=rbind:ro" "${opts[@]}" "$id" \
+		sh -c "read -r x </gates/$id; $script" || return
+	exec {OUT}<"$(find "$LAB/fifo/streams" -name "$id-stdout")" \
+		{ERR}<"$(find "$LAB/fifo/streams" -name "$id-stderr")"
+}
+
+gate() { # ID
+	GATE=$LAB/fifo/$1
+	rm -f "$GATE"
+	mkfifo "$GATE"
+}
+
+# A container runs under this id, and its exit code arrives: works [OPTION...] ID
+works() {
+	local got=0
+	ctr_run --rm "$@" sh -c 'exit 42' || got=$?
+	equal 42 "$got" "exit code"
 }
 
 # Ends and removes detached containers.

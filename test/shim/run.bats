@@ -8,8 +8,7 @@
 load lib
 
 @test "hello" {
-	output=$(ctr_run --rm "$ID" echo hello)
-	equal hello "$output" output
+	equal hello "$(ctr_shell "$ID" 'echo hello')" output
 }
 
 @test "exit codes 0, 1, 7, 127 and 255 arrive unchanged" {
@@ -48,50 +47,76 @@ load lib
 	contains "$output" 'executable file .*not found'
 	contains "$output" 'OCI runtime create failed'
 	nothing_left
-	# ... and the id can be used again.
-	equal again "$(ctr_run --rm "$ID" echo again)" output
+	works "$ID" # ... and the id can be used again.
+}
+
+# Ends and removes the container; its exit code must be this one.
+finished() { # ID CODE
+	wait_for 20 task_is "$1" STOPPED
+	output=$(ctr task rm "$1" 2>&1)
+	ctr container rm "$1"
+	if (($2)); then
+		contains "$output" "exit code $2\$"
+	else
+		equal "" "$output" "exit code"
+	fi
 }
 
 @test "10 MiB on stdout arrive intact" {
-	head -c 10485760 /dev/urandom >"$LAB/data"
-	ctr_run --rm --mount "type=bind,src=$LAB,dst=/lab,options=rbind:ro" "$ID" \
-		cat /lab/data >"$LAB/copy"
-	cmp "$LAB/data" "$LAB/copy"
+	head -c 10485760 /dev/urandom >"$LAB/fifo/data"
+	gated "$ID" 'cat /gates/data; exit 3'
+	feed "$GATE"
+	timeout 60 cat <&"$OUT" | cmp - "$LAB/fifo/data"
+	finished "$ID" 3
 }
 
 @test "10 MiB on stderr arrive intact, and none of it on stdout" {
-	head -c 10485760 /dev/urandom >"$LAB/data"
-	ctr_run --rm --mount "type=bind,src=$LAB,dst=/lab,options=rbind:ro" "$ID" \
-		sh -c 'echo short; cat /lab/data >&2' >"$LAB/out" 2>"$LAB/err"
-	cmp "$LAB/data" "$LAB/err"
-	equal short "$(<"$LAB/out")" stdout
+	head -c 10485760 /dev/urandom >"$LAB/fifo/data"
+	gated "$ID" 'echo short; cat /gates/data >&2'
+	feed "$GATE"
+	timeout 60 cat <&"$ERR" | cmp - "$LAB/fifo/data"
+	equal short "$(timeout 20 cat <&"$OUT")" stdout
+	finished "$ID" 0
 }
 
 @test "stdout and stderr flow at the same time, each in order" {
-	ctr_run --rm "$ID" sh -c '
-		i=0; while [ $i -lt 20000 ]; do echo out $i; echo err $i >&2; i=$((i + 1)); done' \
-		>"$LAB/out" 2>"$LAB/err"
+	gated "$ID" 'i=0
+		while [ $i -lt 20000 ]; do echo out $i; echo err $i >&2; i=$((i + 1)); done'
+	timeout 60 cat <&"$OUT" >"$LAB/out" &
+	timeout 60 cat <&"$ERR" >"$LAB/err" &
+	feed "$GATE"
+	wait
 	seq -f 'out %.0f' 0 19999 | cmp - "$LAB/out"
 	seq -f 'err %.0f' 0 19999 | cmp - "$LAB/err"
+	finished "$ID" 0
 }
 
 @test "output written just before the exit is not lost" {
 	local i
 	for i in {1..10}; do
-		equal 65536 "$(ctr_run --rm "$ID-$i" head -c 65536 /dev/zero | wc -c)" "bytes"
+		gated "$ID-$i" "head -c 65536 /dev/zero; echo end >&2; exit $i"
+		feed "$GATE"
+		equal 65536 "$(timeout 20 cat <&"$OUT" | wc -c)" "bytes"
+		equal end "$(timeout 20 cat <&"$ERR")" stderr
+		finished "$ID-$i" "$i"
 	done
 }
 
 @test "a slow reader gets everything" {
-	# The reader stops until the container has filled every buffer on the way, then reads on.
-	mkfifo "$LAB/slow"
-	ctr_run --rm "$ID" sh -c 'seq 1 200000; echo end' >"$LAB/slow" &
-	exec 8<"$LAB/slow"
-	wait_for 20 task_is "$ID" RUNNING
+	# It does not read before the container has filled every buffer on the way.
+	gated "$ID" 'seq 1 200000; echo end'
+	feed "$GATE"
 	wait_for 20 blocked_writer "$(task_pid "$ID")"
-	{ seq 1 200000; echo end; } | cmp - /dev/fd/8
-	exec 8<&-
-	wait "$!"
+	{ seq 1 200000; echo end; } | cmp - <(timeout 20 cat <&"$OUT")
+	finished "$ID" 0
+}
+
+@test "a reader that comes after the exit, but before the removal, gets what the buffers hold" {
+	gated "$ID" 'echo last words; exit 8'
+	feed "$GATE"
+	wait_for 20 task_is "$ID" STOPPED
+	equal "last words" "$(timeout 20 cat <&"$OUT")" stdout
+	finished "$ID" 8
 }
 
 blocked_writer() { # PID OF SH: its child has filled the pipe and sleeps
@@ -106,27 +131,32 @@ blocked_writer() { # PID OF SH: its child has filled the pipe and sleeps
 	# ctr closes a container's stdin only if it ends after the start, hence the wait for "up".
 	head -c 3000000 /dev/urandom >"$LAB/data"
 	mkfifo "$LAB/in"
-	ctr_run --rm "$ID" sh -c 'echo up >&2; cat; echo done >&2' \
+	gate "$ID"
+	ctr_run --rm --mount "type=bind,src=$LAB/fifo,dst=/gates,options=rbind:ro" "$ID" \
+		sh -c "echo up >&2; cat; echo done >&2; read -r x </gates/$ID; exit 6" \
 		<"$LAB/in" >"$LAB/copy" 2>"$LAB/err" &
+	local client=$! got=0
 	exec 8>"$LAB/in"
-	wait_for 20 grep -qs up "$LAB/err"
+	wait_for 20 grep -qsx up "$LAB/err"
 	cat "$LAB/data" >&8
 	exec 8>&-
-	wait "$!"
-	cmp "$LAB/data" "$LAB/copy"
-	equal "up done" "$(tr '\n' ' ' <"$LAB/err" | sed 's/ $//')" stderr
+	wait_for 20 grep -qx 'done' "$LAB/err"
+	wait_for 20 cmp -s "$LAB/data" "$LAB/copy"
+	feed "$GATE"
+	wait "$client" || got=$?
+	equal 6 "$got" "exit code"
 }
 
 @test "a container that never reads its stdin is not held up by it" {
+	local client got=0
 	mkfifo "$LAB/in2"
-	ctr_run --rm "$ID" sh -c 'echo up; exit 5' <"$LAB/in2" >"$LAB/out2" &
+	ctr_run --rm "$ID" sh -c 'exit 5' <"$LAB/in2" &
+	client=$!
 	exec 8>"$LAB/in2"
-	(head -c 1000000 /dev/zero >&8) 2>/dev/null || :
+	(timeout 20 head -c 1000000 /dev/zero >&8) 2>/dev/null || :
 	exec 8>&-
-	local got=0
-	wait "$!" || got=$?
+	wait "$client" || got=$?
 	equal 5 "$got" "exit code"
-	equal up "$(<"$LAB/out2")" stdout
 }
 
 @test "without stdio the container runs all the same" {
@@ -137,19 +167,19 @@ blocked_writer() { # PID OF SH: its child has filled the pipe and sleeps
 
 @test "no file of the shim leaks into a container" {
 	# 0, 1, 2 and the directory that ls itself has open
-	output=$(ctr_run --rm "$ID" ls /proc/self/fd | tr '\n' ' ')
-	equal "0 1 2 3 " "$output" "open files"
-	output=$(ctr_run --rm "$ID" sh -c 'ls -l /proc/1/fd/' | grep -c 'pipe:')
-	equal 3 "$output" "pipes among the files of init"
+	equal "0 1 2 3" "$(ctr_shell "$ID" 'exec ls /proc/self/fd' | xargs)" "open files"
+	output=$(ctr_shell "$ID" 'ls -l /proc/1/fd')
+	equal 3 "$(grep -c 'pipe:' <<<"$output")" "pipes among the files of init"
 }
 
 @test "signals are not blocked or ignored in a container" {
-	output=$(ctr_run --rm "$ID" grep -E '^Sig(Blk|Ign):' /proc/self/status | tr -d '\n\t')
+	output=$(ctr_shell "$ID" 'grep -E "^Sig(Blk|Ign):" /proc/self/status' | tr -d '\n\t')
 	equal "SigBlk:0000000000000000SigIgn:0000000000000000" "$output" "signal masks"
 }
 
 @test "environment, working directory and arguments are the container's own" {
-	output=$(ctr_run --rm --env 'A=b c' --cwd /tmp "$ID" \
-		sh -c 'echo "$A|$PWD|$1|$2"' sh 'x  y' '')
-	equal 'b c|/tmp|x  y|' "$output" output
+	gated --env 'A=b c' --cwd /tmp "$ID" 'echo "$A|$PWD"; tr "\0" "|" </proc/self/cmdline'
+	feed "$GATE"
+	contains "$(timeout 20 cat <&"$OUT" | tr '\n' ' ')" '^b c\|/tmp tr\|\\0\|\|\|$'
+	finished "$ID" 0
 }

@@ -118,7 +118,8 @@ address() { echo "unix:///run/containerd/s/$(basename "$(shim_socket "$1")")"; }
 	bundle "$ID"
 	cat >"$LAB/bundle/$ID/config.json" <<-EOF
 		{"process": {"annotations": {"io.containerd.runc.v2.group": "wrong"},
-		  "args": ["\\"", "}"], "env": ["io.containerd.runc.v2.group=wrong"]}, "root": {"path": "rootfs"},
+		  "args": ["\\"", "}"], "env": ["io.containerd.runc.v2.group=wrong"]},
+		 "root": {"path": "rootfs"},
 		 "annotations": {"a": "\\u0041\\\\",
 		  "io.containerd.runc.v2.group":"$ID-\\u0067", "z": ""},
 		 "linux": {"annotations": {"io.containerd.runc.v2.group": "wrong"}}}

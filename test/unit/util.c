@@ -376,14 +376,14 @@ static void files_written(void **state)
 	struct stat st;
 
 	(void)state;
-	assert_int_equal(file_write(in_scratch("f"), VIEW("long text"), 0666), 0);
-	assert_string_equal(file_text("f"), "long text");
-	assert_int_equal(stat(in_scratch("f"), &st), 0);
+	assert_int_equal(file_write(in_scratch("written"), VIEW("long text"), 0666), 0);
+	assert_string_equal(file_text("written"), "long text");
+	assert_int_equal(stat(in_scratch("written"), &st), 0);
 	assert_int_equal(st.st_mode & 0777, 0644);
-	assert_int_equal(file_write(in_scratch("f"), VIEW("short"), 0600), 0);
-	assert_string_equal(file_text("f"), "short");
-	assert_int_equal(file_write(in_scratch("f"), (struct view){0}, 0600), 0);
-	assert_string_equal(file_text("f"), "");
+	assert_int_equal(file_write(in_scratch("written"), VIEW("short"), 0600), 0);
+	assert_string_equal(file_text("written"), "short");
+	assert_int_equal(file_write(in_scratch("written"), (struct view){0}, 0600), 0);
+	assert_string_equal(file_text("written"), "");
 	assert_int_equal(file_write(in_scratch("none/f"), VIEW("x"), 0600), -ENOENT);
 	assert_int_equal(file_write(scratch, VIEW("x"), 0600), -EISDIR);
 	assert_int_equal(file_write("/dev/full", VIEW("x"), 0600), -ENOSPC);

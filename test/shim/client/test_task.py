@@ -15,7 +15,7 @@ import time
 
 from shim import (CREATED, RUNNING, STOPPED, Closed, Late, RpcError, alive, children, fds, read_all, read_file,
                   sockets, until)
-from tap import Skip, better, check, contains, equal, main, test, test_both
+from tap import Skip, better, check, contains, equal, later, main, test, test_both
 from ttrpc import ALREADY_EXISTS, DEADLINE_EXCEEDED, NOT_FOUND, UNKNOWN
 from wire import ZERO_TIME, pack
 
@@ -655,24 +655,31 @@ def create_with_options_that_are_none(w):
 @test
 @better("the Go shim takes only its own type of options")
 def create_takes_the_options_of_other_runtime_names(w):
+    t = w.task(container="prefix", opts=dict(w.options(), type_url="type.googleapis.com/containerd.runc.v1.Options"))
+    t.create()
+    check(os.path.isdir(os.path.join(w.runtime_root, w.namespace, t.id)), "Options.root is heeded")
+    t.delete()
+    t = w.task(container="linux", opts=pack("containerd.linux.runc.CreateOptions", "CreateOptions",
+                                            {"no_new_keyring": True, "io_uid": 5}))
+    if w.runtime == "runc":  # these options cannot name another one
+        t.create()
+        equal(json.loads(read_file(t.bundle.file("options.json"))), {"no_new_keyring": True, "io_uid": 5}, "options")
+        t.delete()
+
+
+@test
+@later("the options CRI sends for runtime names but runc's own")
+def create_takes_the_options_of_cri(w):
     toml = f'BinaryName = "{w.runtime}"\nRoot = "{w.runtime_root}"\n'.encode()
     config = os.path.join(w.dir, "options.toml")
     with open(config, "wb") as f:
         f.write(toml)
-    kind = {"type_url": "io.containerd.runc.v1.Options"}
-    for number, opts in enumerate((
-            pack("runtimeoptions.v1.Options", "RuntimeOptions", {**kind, "config_body": toml}),
-            pack("runtimeoptions.v1.Options", "RuntimeOptions", {**kind, "config_path": config}),
-            dict(w.options(), type_url="type.googleapis.com/containerd.runc.v1.Options"))):
-        t = w.task(container=f"c{number}", opts=opts)
+    for how in ({"config_body": toml}, {"config_path": config}):
+        opts = pack("runtimeoptions.v1.Options", "RuntimeOptions", {"type_url": "io.containerd.runc.v1.Options", **how})
+        t = w.task(container=f"c{len(w.tasks)}", opts=opts)
         t.create()
-        check(os.path.isdir(os.path.join(w.runtime_root, w.namespace, t.id)), f"Options.root of {opts['type_url']}")
+        check(os.path.isdir(os.path.join(w.runtime_root, w.namespace, t.id)), f"Root by {list(how)}")
         t.delete()
-    t = w.task(container="linux", opts=pack("containerd.linux.runc.CreateOptions", "CreateOptions",
-                                            {"no_new_keyring": True, "io_uid": 5}))
-    t.create()
-    equal(json.loads(read_file(t.bundle.file("options.json"))), {"no_new_keyring": True, "io_uid": 5}, "options")
-    t.delete()
 
 
 @test

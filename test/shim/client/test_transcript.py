@@ -33,6 +33,8 @@ DIFFERENCES = [
     ("create_failures", "Create c* -> error 2: failed to mount rootfs component &{*}: *",
      'Create c* -> error 2: failed to mount rootfs component: mount source: "*", *, err: *',
      "the text of newer Go shims"),
+    ("create_deadline", "Create c1 -> error 4: *: context deadline exceeded",
+     "Create c1 -> error 4: context deadline exceeded", "a deadline has one text, whatever it cuts short"),
     ("exec_refusals",
      "Start c1 exec_id='late' -> error 2: OCI runtime exec failed: exec failed: cannot exec in a stopped container",
      "Start c1 exec_id='late' -> error 9: container c1 init process is not running: failed precondition",
@@ -78,7 +80,9 @@ def main():
     parser.add_argument("-j", type=int, default=4, help="scenarios at a time")
     parser.add_argument("names", nargs="*")
     args = parser.parse_args()
-    shim.make_room_for_crun()
+    if shim.RUNTIME != "runc":
+        print("1..0 # SKIP the differences are those with runc")
+        return 0
     if not os.path.exists(shim.GO_SHIM):
         print(f"1..0 # SKIP no {shim.GO_SHIM} to compare with")
         return 0

@@ -1,0 +1,368 @@
+#!/usr/bin/env bats
+# SPDX-License-Identifier: Apache-2.0
+# peers: 1.7/runc 1.7/crun-new 2.x/crun 2.x/runc-new
+#
+# core.bats - what ctr can do, on containerd 1.7 and 2.x, with runtimes old and new.
+
+load peers
+
+setup_file() {
+	use_peer "${PEER:-2.x}"
+	need_peers=("$PEER")
+	[[ $RUNTIME != *-new ]] || need_peers+=("$RUNTIME")
+	use_runtime "$RUNTIME"
+	peers_up "${need_peers[@]}"
+}
+
+exec_count_is() { [[ $(pgrep -P "$(shim_pids)" | wc -l) == $(($1 + 1)) ]]; } # shim of one container
+
+# The events of a container's processes: "exec-started:e1 exit:e1:7".
+exec_events() { # ID
+	awk -v id="\"container_id\":\"$1\"" '
+		index($0, id) && match($0, /\/tasks\/[a-z-]+/) {
+			word = substr($0, RSTART + 7, RLENGTH - 7)
+			if (match($0, /"(exec_id|id)":"[^"]*/)) {
+				name = substr($0, RSTART, RLENGTH)
+				sub(/.*"/, "", name)
+				word = word ":" name
+			}
+			if (match($0, /"exit_status":[0-9]+/))
+				word = word ":" substr($0, RSTART + 14, RLENGTH - 14)
+			line = line sep word
+			sep = " "
+		}
+		END { print line }' "$EVENTS"
+}
+
+exec_events_are() { [[ $(exec_events "$1") == "$2" ]]; } # ID WORDS
+
+# ---- in the foreground ---------------------------------------------------------------------------
+
+@test "run: stdout, stderr, stdin, exit code" {
+	head -c 300000 /dev/urandom >"$LAB/data"
+	mkfifo "$LAB/in"
+	ctr_run --rm "$ID" sh -c 'echo up >&2; cat; exit 7' <"$LAB/in" >"$LAB/out" 2>"$LAB/err" &
+	exec 8>"$LAB/in"
+	wait_for 20 grep -qs up "$LAB/err"
+	cat "$LAB/data" >&8
+	exec 8>&-
+	exits_with 7 wait "$!"
+	cmp "$LAB/data" "$LAB/out"
+	rm "$LAB/in"
+	exits_with 0 ctr_run --rm "$ID" true
+	exits_with 255 ctr_run --rm "$ID" sh -c 'exit 255'
+}
+
+@test "run: a command that does not exist" {
+	refuse ctr_run --rm "$ID" no-such-command
+	contains "$output" 'OCI runtime create failed: .*no-such-command.*not found'
+	nothing_left
+}
+
+@test "run: 5 MiB each on stdout and stderr" {
+	ctr_run --rm "$ID" sh -c 'seq 1 700000 & seq 1 700000 >&2; wait' >"$LAB/out" 2>"$LAB/err"
+	seq 1 700000 | cmp - "$LAB/out"
+	seq 1 700000 | cmp - "$LAB/err"
+}
+
+# ---- in the background ---------------------------------------------------------------------------
+
+@test "run -d, ls, ps, kill, rm; events in order" {
+	local pid
+	events_start "$LAB/events"
+	ctr_run -d "$ID" sh -c 'trap "exit 42" TERM; while :; do sleep 0.05; done'
+	task_is "$ID" RUNNING
+	pid=$(task_pid "$ID")
+	equal "$(shim_pid "$ID")" "$(status_of "$pid" PPid)" "parent of init"
+	contains "$(ctr task ps "$ID")" "^$pid\b"
+	refuse ctr task rm "$ID"
+	wait_for 20 traps_term "$pid"
+	ctr task kill "$ID"
+	wait_for 20 task_is "$ID" STOPPED
+	refuse ctr task kill "$ID"
+	contains "$output" 'process already finished: not found'
+	contains "$(ctr task rm "$ID" 2>&1)" 'exit code 42'
+	wait_for 20 events_are "$ID" "create start exit:42 delete:42"
+	ctr container rm "$ID"
+}
+
+traps_term() { # PID: bit 15 - 1 of the caught signals
+	(((0x$(status_of "$1" SigCgt) >> 14) & 1))
+}
+
+@test "metrics" {
+	local json
+	ctr_run -d "$ID" sh -c 'while :; do :; done'
+	json=$(ctr task metrics --format json "$ID")
+	jq -e '.pids.current == 1' <<<"$json"
+	jq -e '(.memory.usage.usage // .memory.usage) > 0' <<<"$json"
+	grows() {
+		(($(ctr task metrics --format json "$ID" |
+			jq '.cpu.usage.total // (.cpu.usage_usec * 1000)') > 100000000))
+	}
+	wait_for 20 grows
+	contains "$(ctr task metrics "$ID")" '^pids.current +1$'
+	ctr_rm "$ID"
+}
+
+@test "pause, resume; what is refused in between" {
+	local pid
+	events_start "$LAB/events-pause"
+	ctr_run -d "$ID" sleep 1000
+	pid=$(task_pid "$ID")
+	refuse ctr task resume "$ID"
+	contains "$output" 'cannot resume a running process'
+	ctr task pause "$ID"
+	task_is "$ID" PAUSED
+	refuse ctr task pause "$ID"
+	contains "$output" 'cannot pause a paused container'
+	refuse ctr_exec "$ID" true
+	contains "$output" 'cannot exec in a paused state'
+	contains "$(ctr task ps "$ID")" "^$pid\b"
+	ctr task resume "$ID"
+	task_is "$ID" RUNNING
+	equal well "$(ctr_exec "$ID" echo well)" output
+	# A container that is killed while it is paused ends all the same.
+	ctr task pause "$ID"
+	ctr task kill -s KILL "$ID"
+	ctr task resume "$ID" 2>/dev/null || :
+	wait_for 20 task_is "$ID" STOPPED
+	contains "$(exec_events "$ID")" \
+		'^create start paused resumed exec-added:e[0-9]+ exec-started:e[0-9]+ exit:e[0-9]+:0 paused '
+	ctr_rm "$ID"
+}
+
+# ---- exec ----------------------------------------------------------------------------------------
+
+@test "exec: stdout, stderr, stdin, exit codes, user, directory" {
+	ctr_run -d "$ID" sleep 1000
+	for code in 0 1 7 255; do
+		exits_with "$code" ctr_exec "$ID" sh -c "exit $code"
+	done
+	ctr_exec "$ID" sh -c 'seq 1 200000; echo wrong >&2' >"$LAB/out" 2>"$LAB/err"
+	seq 1 200000 | cmp - "$LAB/out"
+	equal wrong "$(<"$LAB/err")" stderr
+	equal '/tmp 1000' "$(ctr_exec --cwd /tmp --user 1000 "$ID" sh -c 'echo $PWD $(id -u)')" output
+	mkfifo "$LAB/in"
+	ctr_exec "$ID" sh -c 'echo up >&2; cat' <"$LAB/in" >"$LAB/copy" 2>"$LAB/err" &
+	exec 8>"$LAB/in"
+	wait_for 20 grep -qs up "$LAB/err"
+	cat "$LAB/out" >&8
+	exec 8>&-
+	wait "$!"
+	cmp "$LAB/out" "$LAB/copy"
+	rm "$LAB/in"
+	ctr_rm "$ID"
+}
+
+@test "exec: a command that does not exist, a directory, an id that is taken" {
+	ctr_run -d "$ID" sleep 1000
+	refuse ctr_exec "$ID" no-such-command
+	contains "$output" 'OCI runtime exec failed: .*no-such-command.*not found'
+	refuse ctr_exec "$ID" /tmp
+	contains "$output" 'OCI runtime exec failed: .*([pP]ermission denied|is a directory)'
+	ctr task exec -d --exec-id one "$ID" sleep 1000
+	refuse ctr task exec -d --exec-id one "$ID" sleep 1000
+	contains "$output" 'id one: already exists'
+	equal well "$(ctr_exec "$ID" echo well)" output
+	refuse ctr_exec nobody true
+	contains "$output" 'not found'
+	ctr_rm "$ID"
+}
+
+@test "exec -d: kill one, remove it, the others and init go on; events" {
+	events_start "$LAB/events-exec"
+	ctr_run -d "$ID" sleep 1000
+	ctr task exec -d --exec-id one "$ID" sleep 1001
+	ctr task exec -d --exec-id two "$ID" sleep 1002
+	wait_for 20 exec_count_is 2
+	refuse ctr task rm --exec-id one "$ID"
+	ctr task kill -s TERM --exec-id one "$ID"
+	wait_for 20 exec_count_is 1
+	contains "$(ctr task rm --exec-id one "$ID" 2>&1)" '143'
+	task_is "$ID" RUNNING
+	ctr task kill -s KILL "$ID"
+	wait_for 20 task_is "$ID" STOPPED
+	refuse ctr_exec "$ID" true
+	contains "$(ctr task rm "$ID" 2>&1)" 'exit code 137'
+	wait_for 20 exec_events_are "$ID" "create start exec-added:one exec-started:one \
+exec-added:two exec-started:two exit:one:143 exit:two:137 exit:$ID:137 delete:137"
+	ctr container rm "$ID"
+}
+
+@test "exec: thirty at once, each with its own output and exit code" {
+	local i pids=()
+	ctr_run -d "$ID" sleep 1000
+	for i in {1..30}; do
+		ctr_exec "$ID" sh -c "seq $i 20000; exit $i" >"$LAB/out.$i" 2>"$LAB/err.$i" &
+		pids[i]=$!
+	done
+	for i in {1..30}; do
+		exits_with "$i" wait "${pids[i]}"
+		seq "$i" 20000 | cmp - "$LAB/out.$i"
+		equal "" "$(<"$LAB/err.$i")" stderr
+	done
+	wait_for 20 exec_count_is 0
+	ctr_rm "$ID"
+}
+
+# ---- terminals -----------------------------------------------------------------------------------
+
+@test "run -t: a terminal with its size, ^C, an exit code" {
+	local opts=()
+	[[ $RUNTIME == runc ]] || opts=(--runc-binary "$RUNTIME")
+	ctr_words
+	output=$(exits_with 9 terminal 'see:# ' 'say:tty; stty size\n' 'see:/dev/(pts/0|console)' \
+		'see:24 80' size:33x101 'say:stty size; echo size\n' 'see:(33 101|24 80)[^$]*size' \
+		'say:sleep 1000\n' 'see:sleep 1000' 'say:\x03' 'see:# ' \
+		'say:echo $((6 * 7)); exit 9\n' 'see:42' -- \
+		"${CTR_WORDS[@]}" run --rm -t "${opts[@]}" "$IMAGE" "$ID" sh)
+	contains "$output" '42'
+}
+
+@test "run -t: the size follows the client's" {
+	local opts=()
+	[[ $RUNTIME == runc ]] || opts=(--runc-binary "$RUNTIME")
+	ctr_words
+	exits_with 3 terminal 'see:ready' size:40x132 'see:40 132' size:41x133 'see:41 133' -- \
+		"${CTR_WORDS[@]}" run --rm -t "${opts[@]}" "$IMAGE" "$ID" sh -c '
+			echo ready; until stty size | grep "40 132"; do sleep 0.05; done
+			until stty size | grep "41 133"; do sleep 0.05; done; exit 3' >/dev/null
+}
+
+@test "run -t: 2 MiB through a terminal, none of it lost at the end" {
+	local opts=()
+	[[ $RUNTIME == runc ]] || opts=(--runc-binary "$RUNTIME")
+	ctr_words
+	terminal -- "${CTR_WORDS[@]}" run --rm -t "${opts[@]}" "$IMAGE" "$ID" seq 1 300000 |
+		tr -d '\r' | cmp - <(seq 1 300000)
+}
+
+@test "exec -t: a shell in a container" {
+	ctr_run -d "$ID" sleep 1000
+	ctr_words
+	exits_with 6 terminal 'see:# ' 'say:tty\n' 'see:/dev/pts/' 'say:cat\n' 'see:cat' \
+		'say:echoed\n' 'see:echoed\s+echoed' 'say:\x04' 'see:# ' 'say:exit 6\n' -- \
+		"${CTR_WORDS[@]}" task exec -t --exec-id "$ID-e" "$ID" sh >/dev/null
+	task_is "$ID" RUNNING
+	ctr_rm "$ID"
+}
+
+# ---- logs ----------------------------------------------------------------------------------------
+
+@test "--log-uri file://: the log goes on while containerd is dead and after it is back" {
+	mkfifo "$LAB/fifo/$ID"
+	ctr_run -d --log-uri "file://$LAB/log-$ID" \
+		--mount "type=bind,src=$LAB/fifo,dst=/fifo,options=rbind:ro" "$ID" \
+		sh -c "for i in 1 2 3; do read -r x </fifo/$ID; echo line \$i; done; echo end >&2; exit 4"
+	feed "$LAB/fifo/$ID"
+	wait_for 20 grep -q 'line 1' "$LAB/log-$ID"
+	containerd_kill
+	feed "$LAB/fifo/$ID"
+	wait_for 20 grep -q 'line 2' "$LAB/log-$ID"
+	containerd_start
+	feed "$LAB/fifo/$ID"
+	wait_for 20 task_is "$ID" STOPPED
+	equal "line 1 line 2 line 3 end" "$(echo $(<"$LAB/log-$ID"))" log
+	contains "$(ctr task rm "$ID" 2>&1)" 'exit code 4'
+	ctr container rm "$ID"
+}
+
+# The logger's interface: stdout on 3, stderr on 4, ready when 5 is closed.
+@test "--log-uri binary://: a logger of its own for each container" {
+	cat >"$LAB/logger" <<-EOF
+		#!/bin/sh
+		echo "\$CONTAINER_NAMESPACE \$CONTAINER_ID \$*" >"$LAB/logger.env"
+		cat <&3 >"$LAB/logger.out" &
+		cat <&4 >"$LAB/logger.err" &
+		exec 3<&- 4<&- 5>&-
+		wait
+		echo done >"$LAB/logger.done"
+	EOF
+	chmod +x "$LAB/logger"
+	ctr_run -d --log-uri "binary://$LAB/logger?key=value" "$ID" \
+		sh -c 'seq 1 50000; echo wrong >&2; exit 5'
+	wait_for 20 task_is "$ID" STOPPED
+	contains "$(ctr task rm "$ID" 2>&1)" 'exit code 5'
+	ctr container rm "$ID"
+	seq 1 50000 | cmp - "$LAB/logger.out"
+	equal wrong "$(<"$LAB/logger.err")" stderr
+	equal "$NS $ID key value" "$(<"$LAB/logger.env")" "environment and arguments"
+}
+
+# ---- restarts and deaths -------------------------------------------------------------------------
+
+@test "containerd is killed: containers running, paused and stopped, and an exec, are as before" {
+	local pid
+	ctr_run -d "$ID-run" sleep 1000
+	ctr_run -d "$ID-pause" sleep 1000
+	ctr_run -d "$ID-stop" sh -c 'exit 33'
+	ctr task exec -d --exec-id one "$ID-run" sleep 1000
+	ctr task pause "$ID-pause"
+	wait_for 20 task_is "$ID-stop" STOPPED
+	pid=$(task_pid "$ID-run")
+	shim_count_is 3
+	containerd_kill
+	containerd_start
+	equal "$pid" "$(task_pid "$ID-run")" "pid"
+	task_is "$ID-run" RUNNING
+	task_is "$ID-pause" PAUSED
+	equal well "$(ctr_exec "$ID-run" echo well)" output
+	refuse ctr task exec -d --exec-id one "$ID-run" true
+	contains "$output" 'already exists'
+	ctr task resume "$ID-pause"
+	task_is "$ID-pause" RUNNING
+	task_is "$ID-stop" STOPPED
+	contains "$(ctr task rm "$ID-stop" 2>&1)" 'exit code 33'
+	ctr container rm "$ID-stop"
+	ctr_rm "$ID-run" "$ID-pause"
+}
+
+@test "containerd is stopped in order and started again" {
+	ctr_run -d "$ID" sleep 1000
+	containerd_kill TERM
+	containerd_start
+	task_is "$ID" RUNNING
+	exits_with 8 ctr_exec "$ID" sh -c 'exit 8'
+	ctr_rm "$ID"
+}
+
+@test "kill -9 of the daemon with a running exec and a client that waits" {
+	local client init
+	events_start "$LAB/events-death"
+	ctr_run -d "$ID" sleep 1000
+	init=$(task_pid "$ID")
+	ctr_exec "$ID" sleep 1000 >/dev/null 2>&1 &
+	client=$!
+	wait_for 20 exec_count_is 1
+	kill -KILL "$(shim_pid "$ID")"
+	wait_for 20 dead "$init"
+	exits_with 1 wait "$client"
+	wait_for 20 events_end "$ID" 'exit:137 delete:137'
+	# The Go shim leaves the socket of a daemon that was killed.
+	if is_go; then
+		rm "$LAB"/run/containerd/s/*
+	fi
+	nothing_left
+	ctr container rm "$ID"
+	equal again "$(ctr_run --rm "$ID" echo again)" output
+}
+
+events_end() { [[ $(events_of "$1") == *"$2" ]]; } # ID WORDS
+
+@test "a group in one daemon: exec in each, one dies, one is removed" {
+	local i
+	for i in 1 2 3; do
+		ctr_run -d --annotation "io.containerd.runc.v2.group=$ID" "$ID-$i" sleep 1000
+	done
+	shim_count_is 1
+	for i in 1 2 3; do
+		equal "$i" "$(ctr_exec "$ID-$i" echo "$i")" output
+	done
+	ctr task kill -s KILL "$ID-1"
+	wait_for 20 task_is "$ID-1" STOPPED
+	ctr_rm "$ID-1" "$ID-2"
+	shim_count_is 1
+	equal well "$(ctr_exec "$ID-3" echo well)" output
+	ctr_rm "$ID-3"
+}
