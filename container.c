@@ -222,7 +222,7 @@ struct proc *op_proc(const struct op *op)
 
 /* ---- Wait ---- */
 
-static struct waiter {
+static _Alignas(PAGE) struct waiter {
 	struct origin from; /* zeros: free */
 	uint16_t proc;
 	uint64_t deadline;
@@ -278,7 +278,7 @@ void waits_check(void)
 
 /* ---- the reaper ---- */
 
-static struct exit {
+static _Alignas(PAGE) struct exit {
 	pid_t pid;
 	int status;
 	struct stamp at;
@@ -518,6 +518,14 @@ bool procs_step(void)
 	for (unsigned int i = 0; i < procs_end; i++)
 		moved |= procs[i].used && step(&procs[i]);
 	return moved;
+}
+
+void procs_forget(void)
+{
+	if (waiters_end == 0)
+		pages_forget(waiters, sizeof(waiters));
+	if (stashed == 0)
+		pages_forget(stash, sizeof(stash));
 }
 
 void procs_want(void)

@@ -27,7 +27,6 @@
 #include "shim.h"
 #include "ttrpc.pb.h"
 
-#define PAGE 4096
 #define QUEUE_MAX (64U << 20)
 #define ANSWER_MS 5000
 #define LINGER_MS 1000
@@ -35,11 +34,10 @@
 #define WAIT_MAX_S 5
 
 /* Notes stand one behind the other: a uint32_t length, and the encoded ForwardRequest. */
-static char first_page[PAGE];
 static struct {
 	char *at;
 	size_t cap, head, tail;
-} queue = {first_page, PAGE, 0, 0};
+} queue = {scratch.events, PAGE, 0, 0};
 
 static char target[108]; /* containerd's socket; empty: events go nowhere */
 static struct conn conn = {.fd = -1};
@@ -72,7 +70,7 @@ static void queue_use(char *at, size_t cap)
 	size_t len = queue.tail - queue.head;
 
 	memmove(at, queue.at + queue.head, len);
-	if (queue.at != first_page && queue.at != at)
+	if (queue.at != scratch.events && queue.at != at)
 		pages_put(queue.at, queue.cap);
 	queue.at = at;
 	queue.cap = cap;
@@ -111,8 +109,8 @@ static void queue_pop(void)
 	queue.head += sizeof(uint32_t) + queue_first().len;
 	if (queue.head == queue.tail) {
 		queue.head = queue.tail = 0;
-		if (queue.at != first_page)
-			queue_use(first_page, PAGE);
+		if (queue.at != scratch.events)
+			queue_use(scratch.events, PAGE);
 	}
 	refusals = failures = 0;
 }

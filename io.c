@@ -564,7 +564,6 @@ static bool has_room(const struct pump *p)
 /* One move. What splice(2) would say: bytes moved, 0 at the end, or -1 with errno. */
 static ssize_t move(struct pump *p)
 {
-	static char page[4096];
 	ssize_t n;
 
 	if (!p->by_copy) {
@@ -578,8 +577,8 @@ static ssize_t move(struct pump *p)
 		errno = EAGAIN;
 		return -1;
 	}
-	n = read(p->from, page, sizeof(page));
-	if (n > 0 && write_all(p->to, (struct view){page, (size_t)n}) < 0 && errno != EPIPE)
+	n = read(p->from, scratch.copy, sizeof(scratch.copy));
+	if (n > 0 && write_all(p->to, (struct view){scratch.copy, (size_t)n}) < 0 && errno != EPIPE)
 		log_line(LOG_WARN, "output of a container is lost: %s", strerror(errno));
 	return n;
 }

@@ -172,7 +172,11 @@ static void launch_failed(struct op *op, struct proc *p)
 		kill(p->pid, SIGKILL);
 	io_close(&p->io);
 	io_init(&p->io);
+	/* Its end, seen or yet to come, is nobody's business. */
 	p->pid = 0;
+	p->exited = false;
+	p->exit_status = 0;
+	p->exited_at = (struct stamp){SENTINEL_SECONDS, 0};
 	if (p->is_exec) {
 		p->released = true;
 		waits_release(p);
@@ -380,7 +384,8 @@ static void kill_exec(struct op *op, const struct proc *p, uint32_t signal)
 	else if (p->exited)
 		op_error(op, CODE_NOT_FOUND, "process already finished: not found");
 	else if (kill(p->pid, (int)signal) < 0)
-		op_error(op, CODE_UNKNOWN, "exec kill error: %s", errno_text(errno));
+		op_error(op, CODE_UNKNOWN, "exec kill error: unknown error after kill: %s",
+			 errno_text(errno));
 	verb_end(op);
 }
 

@@ -4,7 +4,8 @@
  *
  * ppoll(2) opens the signal mask only while it sleeps, so a handler can run nowhere else: it sets a
  * flag, ppoll returns EINTR, and the flag is looked at in the same turn. No signalfd, no self-pipe,
- * no descriptor of its own; and with no timer set the process sleeps until somebody wants it.
+ * no descriptor of its own; and with no timer set the process sleeps until somebody wants it - after
+ * one short wait, at whose end it is told to give back what it does not need asleep.
  */
 #include <errno.h>
 #include <poll.h>
@@ -13,7 +14,8 @@
 
 #include "loop.h"
 
-#define SET_MAX 8192 /* every table full; touched only as far as it is used */
+#define IDLE_MS 500
+#define SET_MAX 4096 /* what is beyond is looked at when others are gone */
 
 uint64_t now;
 volatile bool loop_child, loop_terminate;
@@ -65,12 +67,16 @@ void loop_timer(uint64_t at_ms)
 		deadline = at_ms;
 }
 
-void loop_wait(void)
+bool loop_wait(void)
 {
+	static bool idle; /* nothing has come since the caller was told so */
 	struct timespec left = {0}, *timeout = NULL;
+	bool to_idle = deadline == UINT64_MAX && !idle;
 	int n;
 
 	now = clock_ms();
+	if (to_idle)
+		deadline = now + IDLE_MS;
 	if (deadline != UINT64_MAX) {
 		uint64_t ms = deadline > now ? deadline - now : 0;
 
@@ -84,6 +90,8 @@ void loop_wait(void)
 	wanted = next = 0;
 	deadline = UINT64_MAX;
 	now = clock_ms();
+	idle = n == 0 && (to_idle || idle);
+	return idle && to_idle;
 }
 
 bool loop_next(struct ref *ref)

@@ -39,8 +39,9 @@ void loop_init(void);
 void loop_want(int fd, short events, enum ref_kind kind, unsigned int slot, unsigned int part);
 /* Ends the next wait at `at_ms` (on the clock of `now`) at the latest. */
 void loop_timer(uint64_t at_ms);
-/* Waits for an fd, a timer, or a signal - for ever, if no timer is set. Empties the poll set. */
-void loop_wait(void);
+/* Waits for an fd, a timer, or a signal - for ever, if no timer is set. Empties the poll set. True
+ * once when nothing has come for a while and no timer is set: the time to give memory back. */
+bool loop_wait(void);
 /* Hands out what became ready in that wait. */
 bool loop_next(struct ref *ref);
 

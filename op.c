@@ -20,7 +20,7 @@
 
 #define ERROR_MAX 16384
 
-struct op ops[OP_MAX];
+_Alignas(PAGE) struct op ops[OP_MAX];
 
 /* Shared by those for whose errors there are no pages: better than no reason at all. */
 static char no_memory[256];
@@ -211,6 +211,14 @@ static void look(struct op *op)
 		op->waits &= (uint8_t)~WAIT_TIME;
 	if ((op->waits & WAIT_TURN) && !has_predecessor(op))
 		op->waits &= (uint8_t)~WAIT_TURN;
+}
+
+void ops_forget(void)
+{
+	for (unsigned int i = 0; i < OP_MAX; i++)
+		if (ops[i].step)
+			return;
+	pages_forget(ops, sizeof(ops)); /* free ops are zeros */
 }
 
 bool ops_step(void)

@@ -25,7 +25,6 @@
 
 #define OUTPUT_MAX 65536 /* of a runtime's own messages; what it prints beyond is refused to it */
 #define LOG_MAX 65536    /* of log.json, from its end */
-#define ARGS_TEXT 8192
 
 extern char **environ;
 
@@ -155,8 +154,7 @@ static void log_path(const struct runtime *rt, struct text *t)
 void run_start(struct run *run, const struct runtime *rt, const char *const *args, const int *stdio,
 	       struct view input)
 {
-	static char texts[ARGS_TEXT];
-	struct text t = TEXT(texts);
+	struct text t = TEXT(scratch.args);
 	const char *argv[ARGS_MAX + 10];
 	int captured[3] = {-1, -1, -1}, n = 0;
 	struct spawn s = {.argv = argv, .cwd = rt->bundle, .fds = stdio ? stdio : captured, .fd_count = 3};

@@ -15,11 +15,16 @@
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "shim.h"
 
 #define FLUSH_MS 5000
+
+#ifndef SYS_close_range
+#define SYS_close_range 436 /* Linux 5.9; the same on every architecture */
+#endif
 #define LISTEN_FD 3
 
 extern char **environ;
@@ -104,6 +109,8 @@ static void parse_args(int argc, char **argv)
 		}
 		if (view_is(name, "h") || view_is(name, "help"))
 			usage(0, "%s", "");
+		if (name.len == 0 || name.at[0] == '-')
+			usage(2, "bad flag syntax: %s\n", argv[i]);
 		if (!f)
 			usage(2, "flag provided but not defined: -%.*s\n", VIEW_FMT(name));
 		if (f->on && !parse_bool(has_value ? value : VIEW("true"), f->on))
@@ -246,6 +253,8 @@ static void open_log(void)
 
 static void close_inherited(int from)
 {
+	if (syscall(SYS_close_range, from, ~0U, 0) == 0)
+		return;
 	for (int fd = from, max = (int)sysconf(_SC_OPEN_MAX); fd < max; fd++)
 		close(fd);
 }
@@ -330,7 +339,12 @@ static void turn(void)
 	event_want();
 	procs_want();
 	ops_want();
-	loop_wait();
+	if (loop_wait()) {
+		pages_forget(&scratch, sizeof(scratch));
+		ops_forget();
+		procs_forget();
+		stack_forget();
+	}
 	if (loop_child)
 		reap();
 	while (loop_next(&ref))
@@ -370,7 +384,7 @@ static void daemon_main(void)
 	self.no_pivot = root_cannot_pivot();
 	if (self.no_pivot)
 		log_line(LOG_INFO, "the root file system cannot pivot: containers are made with --no-pivot");
-	while (!loop_terminate && !(task_shutdown && container_count() == 0))
+	while (!loop_terminate && !(task_shutdown && (self.v1 || container_count() == 0)))
 		turn();
 	finish();
 }

@@ -259,6 +259,7 @@ bool op_launching_since(uint32_t serial); /* is one that came no later than that
 void ops_wake(unsigned int proc); /* a fact about that process has changed: ends its ops' WAIT_TIME */
 bool ops_step(void);  /* steps all that wait for nothing more; true if any did */
 void ops_want(void);  /* timers */
+void ops_forget(void); /* gives back the table's memory, if it is empty */
 
 /* ---- containers and processes (container.c) -------------------------------------------------------- */
 
@@ -369,6 +370,7 @@ void container_oom(struct container *c); /* looks for OOM kills, and tells conta
 void reap(void);       /* collects every child that has ended, and notes whose it was */
 bool procs_step(void); /* moves exits on (contract 3.7); true if anything moved */
 void procs_want(void);
+void procs_forget(void); /* gives back the memory of tables that are empty */
 
 /* ---- verb.c: what the methods have in common ---------------------------------------------------------- */
 

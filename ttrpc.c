@@ -23,12 +23,9 @@
 #include "ttrpc.h"
 #include "ttrpc.pb.h"
 
-#define PAGE 4096
 #define ACCEPT_PAUSE_MS 1000
 /* A peer that lets this much pile up will not read it any more. */
 #define BACKLOG_MAX (64U << 20)
-
-static char in_page[PAGE], out_page[PAGE];
 
 /* What conn_receive() got, on which connection, and how far conn_frame() has come in it. */
 static struct view got;
@@ -106,7 +103,7 @@ void conn_want(struct conn *c, enum ref_kind kind, unsigned int slot)
 void conn_receive(struct conn *c)
 {
 	struct backlog *rx = &c->rx;
-	char *to = rx->at ? rx->at + rx->len : in_page;
+	char *to = rx->at ? rx->at + rx->len : scratch.in;
 	size_t room = rx->at ? rx->cap - rx->len : PAGE;
 	ssize_t n;
 
@@ -122,7 +119,7 @@ void conn_receive(struct conn *c)
 		rx->len += (uint32_t)n;
 		got = (struct view){rx->at, rx->len};
 	} else {
-		got = (struct view){in_page, (size_t)n};
+		got = (struct view){scratch.in, (size_t)n};
 	}
 	got_on = c;
 }
@@ -245,7 +242,7 @@ static void transmit(struct conn *c, struct view v)
 void conn_send(struct conn *c, uint32_t stream, enum frame_type type, const pb_msgdesc_t *desc,
 	       const void *msg)
 {
-	char *to = out_page;
+	char *to = scratch.out;
 	size_t len = 0, all;
 	pb_ostream_t out;
 
@@ -268,7 +265,7 @@ void conn_send(struct conn *c, uint32_t stream, enum frame_type type, const pb_m
 		c->dead = true;
 	else
 		transmit(c, (struct view){to, all});
-	if (to != out_page)
+	if (to != scratch.out)
 		pages_put(to, all);
 }
 

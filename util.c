@@ -279,6 +279,24 @@ void pages_put(void *at, size_t len)
 		munmap(at, len);
 }
 
+_Alignas(PAGE) struct scratch scratch;
+
+void pages_forget(void *at, size_t len)
+{
+	uintptr_t from = ((uintptr_t)at + PAGE - 1) & ~(uintptr_t)(PAGE - 1);
+	uintptr_t to = ((uintptr_t)at + len) & ~(uintptr_t)(PAGE - 1);
+
+	if (to > from)
+		madvise((void *)from, to - from, MADV_DONTNEED);
+}
+
+void stack_forget(void)
+{
+	char *here = __builtin_frame_address(0);
+
+	pages_forget(here - 64 * PAGE, 63 * PAGE);
+}
+
 /* ---- files ---- */
 
 void fd_close(int *fd)

@@ -64,6 +64,22 @@ void text_json(struct text *t, struct view v);
 void *pages_get(size_t len);            /* zeroed; NULL if the kernel refuses */
 void pages_put(void *at, size_t len);   /* NULL is fine */
 
+#define PAGE 4096
+
+/* Buffers that hold nothing from one turn of the loop to the next: they are given back to the
+ * kernel when the process has been idle for a while, and come back zeroed. Each has one user. */
+extern struct scratch {
+	char in[PAGE], out[PAGE]; /* ttrpc.c */
+	char args[2 * PAGE];      /* runtime.c */
+	char copy[PAGE];          /* io.c */
+	char events[PAGE];        /* event.c: used while events wait, and then the loop is not idle */
+} scratch;
+
+/* Gives back the whole pages within [at, at + len): what is in them is zero from now on. */
+void pages_forget(void *at, size_t len);
+/* The same for what the stack needed once, below the caller's frame. */
+void stack_forget(void);
+
 /* ---- files ----------------------------------------------------------------------------------- */
 
 void fd_close(int *fd); /* closes *fd if >= 0 and sets it to -1; errno is kept */

@@ -313,23 +313,46 @@ static void any_syntax(void **state)
 	}
 }
 
+static void nest(char *text, size_t depth)
+{
+	memset(text, '[', depth);
+	memset(text + depth, ']', depth);
+}
+
 static void deep_nesting(void **state)
 {
-	enum { DEPTH = 100000 };
-	char *text = malloc(2 * DEPTH);
+	enum { DEPTH = 1000 };
+	char text[2 * DEPTH];
 	int value = 0, depth = 0;
 
 	(void)state;
-	memset(text, '[', DEPTH);
-	memset(text + DEPTH, ']', DEPTH);
+	nest(text, DEPTH);
 	assert_int_equal(parse(text, 2 * DEPTH), 0);
 	for (; value >= 0; depth++)
 		value = json_first(&doc, value);
 	assert_int_equal(depth, DEPTH);
 	close_doc();
-	assert_int_equal(parse(text, 2 * DEPTH - 1), -EINVAL);
+	for (size_t len = 1; len < 2 * DEPTH; len++) {
+		assert_int_equal(parse(text, len), -EINVAL);
+		close_doc();
+	}
+}
+
+/* Whether it is taken or refused: nobody waits for it. */
+static void endless_nesting(void **state)
+{
+	enum { DEPTH = 1 << 17 };
+	uint64_t begin = clock_ms();
+	char *text;
+
+	(void)state;
+	KNOWN_BUG(); /* jsmn goes through all brackets it has closed for each one it closes */
+	text = malloc(2 * DEPTH);
+	nest(text, DEPTH);
+	parse(text, 2 * DEPTH);
 	close_doc();
 	free(text);
+	assert_in_range(clock_ms() - begin, 0, 5000);
 }
 
 /* A config.json of a megabyte: its members are found at once, behind all the others. */
@@ -413,6 +436,7 @@ int main(void)
 		cmocka_unit_test(any_byte_wrong),
 		cmocka_unit_test(any_syntax),
 		cmocka_unit_test(deep_nesting),
+		cmocka_unit_test(endless_nesting),
 		cmocka_unit_test(large_document),
 		cmocka_unit_test(roots),
 		cmocka_unit_test(odd_objects),

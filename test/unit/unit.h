@@ -69,38 +69,38 @@ static inline void drop(struct view v)
 
 /* ---- a directory of the test's own -------------------------------------------------------- */
 
-static char scratch[64];
+static char tmp[64];
 
-static inline int scratch_make(void **state)
+static inline int tmp_make(void **state)
 {
 	(void)state;
-	strcpy(scratch, "/tmp/nanoshim-unit.XXXXXX");
-	return mkdtemp(scratch) ? 0 : -1;
+	strcpy(tmp, "/tmp/nanoshim-unit.XXXXXX");
+	return mkdtemp(tmp) ? 0 : -1;
 }
 
-static inline int scratch_remove(void **state)
+static inline int tmp_remove(void **state)
 {
 	char command[128];
 
 	(void)state;
-	snprintf(command, sizeof(command), "rm -rf %s", scratch);
+	snprintf(command, sizeof(command), "rm -rf %s", tmp);
 	return system(command);
 }
 
 /* The path of a name in it; good for the next seven calls. */
-static inline const char *in_scratch(const char *name)
+static inline const char *in_tmp(const char *name)
 {
 	static char paths[8][512];
 	static unsigned int next;
 	char *path = paths[next++ % 8];
 
-	snprintf(path, sizeof(paths[0]), "%s/%s", scratch, name);
+	snprintf(path, sizeof(paths[0]), "%s/%s", tmp, name);
 	return path;
 }
 
 static inline void make_file(const char *name, const char *text, mode_t mode)
 {
-	const char *path = in_scratch(name);
+	const char *path = in_tmp(name);
 
 	unlink(path);
 	assert_int_equal(file_write(path, view_of(text), mode), 0);
@@ -111,7 +111,7 @@ static inline const char *file_text(const char *name)
 {
 	static char text[1 << 16];
 
-	if (file_read(in_scratch(name), text, sizeof(text)) < 0)
+	if (file_read(in_tmp(name), text, sizeof(text)) < 0)
 		text[0] = '\0';
 	return text;
 }

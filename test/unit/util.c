@@ -333,15 +333,15 @@ static void files_read(void **state)
 	make_file("fits", "0123456789abcde", 0644);
 	make_file("big", "0123456789abcdef", 0644);
 	make_file("bigger", "0123456789abcdef0", 0644);
-	assert_int_equal(file_read(in_scratch("empty"), buf, sizeof(buf)), 0);
+	assert_int_equal(file_read(in_tmp("empty"), buf, sizeof(buf)), 0);
 	assert_string_equal(buf, "");
-	assert_int_equal(file_read(in_scratch("fits"), buf, sizeof(buf)), 15);
+	assert_int_equal(file_read(in_tmp("fits"), buf, sizeof(buf)), 15);
 	assert_string_equal(buf, "0123456789abcde");
-	assert_int_equal(file_read(in_scratch("big"), buf, sizeof(buf)), -EFBIG);
-	assert_int_equal(file_read(in_scratch("bigger"), buf, sizeof(buf)), -EFBIG);
-	assert_int_equal(file_read(in_scratch("none"), buf, sizeof(buf)), -ENOENT);
-	assert_int_equal(file_read(in_scratch("fits/none"), buf, sizeof(buf)), -ENOTDIR);
-	assert_int_equal(file_read(scratch, buf, sizeof(buf)), -EISDIR);
+	assert_int_equal(file_read(in_tmp("big"), buf, sizeof(buf)), -EFBIG);
+	assert_int_equal(file_read(in_tmp("bigger"), buf, sizeof(buf)), -EFBIG);
+	assert_int_equal(file_read(in_tmp("none"), buf, sizeof(buf)), -ENOENT);
+	assert_int_equal(file_read(in_tmp("fits/none"), buf, sizeof(buf)), -ENOTDIR);
+	assert_int_equal(file_read(tmp, buf, sizeof(buf)), -EISDIR);
 }
 
 static void files_in_pages(void **state)
@@ -355,17 +355,17 @@ static void files_in_pages(void **state)
 	for (size_t i = 0; i < sizeof(content); i++)
 		content[i] = (char)(i * 31 >> 3);
 	for (size_t i = 0; i < COUNT(sizes); i++) {
-		assert_int_equal(file_write(in_scratch("f"), (struct view){content, sizes[i]}, 0600), 0);
-		assert_int_equal(file_pages(in_scratch("f"), &f), 0);
+		assert_int_equal(file_write(in_tmp("f"), (struct view){content, sizes[i]}, 0600), 0);
+		assert_int_equal(file_pages(in_tmp("f"), &f), 0);
 		assert_int_equal(f.len, sizes[i]);
 		assert_true(f.cap > f.len);
 		assert_memory_equal(f.at, content, sizes[i]);
 		assert_int_equal(f.at[f.len], '\0');
 		pages_put(f.at, f.cap);
 	}
-	assert_int_equal(file_pages(in_scratch("none"), &f), -ENOENT);
+	assert_int_equal(file_pages(in_tmp("none"), &f), -ENOENT);
 	assert_null(f.at);
-	assert_int_equal(file_pages(scratch, &f), -EISDIR);
+	assert_int_equal(file_pages(tmp, &f), -EISDIR);
 	assert_null(f.at);
 	assert_int_equal(open_fds(), fds);
 }
@@ -376,16 +376,16 @@ static void files_written(void **state)
 	struct stat st;
 
 	(void)state;
-	assert_int_equal(file_write(in_scratch("written"), VIEW("long text"), 0666), 0);
+	assert_int_equal(file_write(in_tmp("written"), VIEW("long text"), 0666), 0);
 	assert_string_equal(file_text("written"), "long text");
-	assert_int_equal(stat(in_scratch("written"), &st), 0);
+	assert_int_equal(stat(in_tmp("written"), &st), 0);
 	assert_int_equal(st.st_mode & 0777, 0644);
-	assert_int_equal(file_write(in_scratch("written"), VIEW("short"), 0600), 0);
+	assert_int_equal(file_write(in_tmp("written"), VIEW("short"), 0600), 0);
 	assert_string_equal(file_text("written"), "short");
-	assert_int_equal(file_write(in_scratch("written"), (struct view){0}, 0600), 0);
+	assert_int_equal(file_write(in_tmp("written"), (struct view){0}, 0600), 0);
 	assert_string_equal(file_text("written"), "");
-	assert_int_equal(file_write(in_scratch("none/f"), VIEW("x"), 0600), -ENOENT);
-	assert_int_equal(file_write(scratch, VIEW("x"), 0600), -EISDIR);
+	assert_int_equal(file_write(in_tmp("none/f"), VIEW("x"), 0600), -ENOENT);
+	assert_int_equal(file_write(tmp, VIEW("x"), 0600), -EISDIR);
 	assert_int_equal(file_write("/dev/full", VIEW("x"), 0600), -ENOSPC);
 	umask(mask);
 }
@@ -397,22 +397,22 @@ static void files_replaced(void **state)
 
 	(void)state;
 	make_file("f", "old", 0600);
-	assert_int_equal(stat(in_scratch("f"), &before), 0);
-	assert_int_equal(file_replace(in_scratch("f"), VIEW("new"), 0644), 0);
+	assert_int_equal(stat(in_tmp("f"), &before), 0);
+	assert_int_equal(file_replace(in_tmp("f"), VIEW("new"), 0644), 0);
 	assert_string_equal(file_text("f"), "new");
-	assert_int_equal(stat(in_scratch("f"), &after), 0);
+	assert_int_equal(stat(in_tmp("f"), &after), 0);
 	assert_int_not_equal(before.st_ino, after.st_ino);
 	/* A temporary file of a process that died, and a link somebody left, are in nobody's way. */
-	snprintf(name, sizeof(name), "%s.%d", in_scratch("f"), (int)getpid());
+	snprintf(name, sizeof(name), "%s.%d", in_tmp("f"), (int)getpid());
 	assert_int_equal(symlink("/etc/passwd", name), 0);
-	assert_int_equal(file_replace(in_scratch("f"), VIEW("newer"), 0644), 0);
+	assert_int_equal(file_replace(in_tmp("f"), VIEW("newer"), 0644), 0);
 	assert_string_equal(file_text("f"), "newer");
 	/* Nothing is left behind when it fails. */
-	assert_int_equal(mkdir(in_scratch("d"), 0755), 0);
-	assert_int_equal(mkdir(in_scratch("d/x"), 0755), 0);
-	assert_true(file_replace(in_scratch("d"), VIEW("x"), 0644) < 0);
-	assert_int_equal(file_replace(in_scratch("none/f"), VIEW("x"), 0644), -ENOENT);
-	snprintf(command, sizeof(command), "test $(ls %s | grep -c '\\.[0-9]*$') = 0", scratch);
+	assert_int_equal(mkdir(in_tmp("d"), 0755), 0);
+	assert_int_equal(mkdir(in_tmp("d/x"), 0755), 0);
+	assert_true(file_replace(in_tmp("d"), VIEW("x"), 0644) < 0);
+	assert_int_equal(file_replace(in_tmp("none/f"), VIEW("x"), 0644), -ENOENT);
+	snprintf(command, sizeof(command), "test $(ls %s | grep -c '\\.[0-9]*$') = 0", tmp);
 	assert_int_equal(system(command), 0);
 	memset(name, 'n', sizeof(name) - 1);
 	name[0] = '/';
@@ -1062,5 +1062,5 @@ int main(void)
 		cmocka_unit_test(encoding_stops_at_the_end),
 	};
 
-	return cmocka_run_group_tests(tests, scratch_make, scratch_remove);
+	return cmocka_run_group_tests(tests, tmp_make, tmp_remove);
 }
