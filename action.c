@@ -112,7 +112,7 @@ static void read_group(struct text *group)
 
 	if (err < 0)
 		die("open config.json: %s", errno_text(-err));
-	if (json_open(&j, (struct view){config.at, config.len}) < 0)
+	if (json_open(&j, (struct view){config.at, config.len}) < 0 || json_raw(&j, 0).at[0] != '{')
 		die("config.json: invalid JSON");
 	annotations = json_get(&j, 0, "annotations");
 	for (size_t i = 0; i < COUNT(keys) && value < 0; i++)

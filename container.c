@@ -32,8 +32,7 @@
 #define WAITER_MAX 2048
 #define STASH_MAX 512
 
-struct container containers[CONTAINER_MAX];
-struct proc procs[PROC_MAX];
+_Alignas(PAGE) struct slots slots;
 
 static unsigned int containers_used, procs_end; /* procs from here on are free */
 
@@ -42,13 +41,13 @@ static unsigned int containers_used, procs_end; /* procs from here on are free *
 static struct proc *proc_new(const struct container *c)
 {
 	for (unsigned int i = 0; i < PROC_MAX; i++) {
-		struct proc *p = &procs[i];
+		struct proc *p = &slots.procs[i];
 
-		if (p->used)
+		if (i < procs_end && p->used)
 			continue;
 		*p = (struct proc){.used = true,
 				   .gen = (uint16_t)(p->gen + 1),
-				   .container = (uint16_t)(c - containers),
+				   .container = (uint16_t)(c - slots.containers),
 				   .exited_at = {SENTINEL_SECONDS, 0}};
 		io_init(&p->io);
 		if (i >= procs_end)
@@ -60,12 +59,12 @@ static struct proc *proc_new(const struct container *c)
 
 void pid_path(const struct proc *p, struct text *t)
 {
-	text_printf(t, "%s/%s.pid", containers[p->container].runtime.bundle, p->is_exec ? p->id : "init");
+	text_printf(t, "%s/%s.pid", slots.containers[p->container].runtime.bundle, p->is_exec ? p->id : "init");
 }
 
 void exec_spec_path(const struct proc *p, struct text *t)
 {
-	text_printf(t, "%s/.%s.json", containers[p->container].runtime.bundle, p->id);
+	text_printf(t, "%s/.%s.json", slots.containers[p->container].runtime.bundle, p->id);
 }
 
 static void remove_files(const struct proc *p)
@@ -88,14 +87,14 @@ void proc_free(struct proc *p)
 	io_close(&p->io);
 	pack_close(&p->pack);
 	p->used = false;
-	while (procs_end > 0 && !procs[procs_end - 1].used)
+	while (procs_end > 0 && !slots.procs[procs_end - 1].used)
 		procs_end--;
 }
 
 struct container *container_new(void)
 {
-	for (unsigned int i = 0; i < CONTAINER_MAX; i++) {
-		struct container *c = &containers[i];
+	for (unsigned int i = CONTAINER_MAX; i-- > 0;) {
+		struct container *c = &slots.containers[i];
 		const struct proc *init;
 
 		if (c->used)
@@ -105,7 +104,7 @@ struct container *container_new(void)
 		if (!init)
 			return NULL;
 		c->used = true;
-		c->init = (uint16_t)(init - procs);
+		c->init = (uint16_t)(init - slots.procs);
 		containers_used++;
 		return c;
 	}
@@ -114,8 +113,8 @@ struct container *container_new(void)
 
 struct container *container_find(struct view id)
 {
-	for (unsigned int i = 0, left = containers_used; left > 0; i++) {
-		struct container *c = &containers[i];
+	for (unsigned int i = CONTAINER_MAX - 1, left = containers_used; left > 0; i--) {
+		struct container *c = &slots.containers[i];
 
 		left -= c->used;
 		if (c->used && view_is(id, c->id))
@@ -126,14 +125,14 @@ struct container *container_find(struct view id)
 
 struct proc *container_init(const struct container *c)
 {
-	return &procs[c->init];
+	return &slots.procs[c->init];
 }
 
 void container_free(struct container *c)
 {
 	for (unsigned int i = procs_end; i-- > 0;)
-		if (procs[i].used && procs[i].container == c - containers)
-			proc_free(&procs[i]);
+		if (slots.procs[i].used && slots.procs[i].container == c - slots.containers)
+			proc_free(&slots.procs[i]);
 	cgroup_oom_close(&c->oom);
 	pack_close(&c->pack);
 	c->used = false;
@@ -157,9 +156,9 @@ struct proc *exec_new(struct container *c)
 struct proc *exec_find(const struct container *c, struct view exec_id)
 {
 	for (unsigned int i = 0; i < procs_end; i++) {
-		struct proc *p = &procs[i];
+		struct proc *p = &slots.procs[i];
 
-		if (p->used && p->is_exec && p->container == c - containers && view_is(exec_id, p->id))
+		if (p->used && p->is_exec && p->container == c - slots.containers && view_is(exec_id, p->id))
 			return p;
 	}
 	return NULL;
@@ -168,8 +167,8 @@ struct proc *exec_find(const struct container *c, struct view exec_id)
 static struct proc *proc_of(pid_t pid)
 {
 	for (unsigned int i = 0; i < procs_end; i++)
-		if (procs[i].used && procs[i].pid == pid && !procs[i].exited)
-			return &procs[i];
+		if (slots.procs[i].used && slots.procs[i].pid == pid && !slots.procs[i].exited)
+			return &slots.procs[i];
 	return NULL;
 }
 
@@ -177,7 +176,7 @@ struct proc *exec_of_pid(const struct container *c, pid_t pid)
 {
 	struct proc *p = proc_of(pid);
 
-	return p && p->is_exec && p->container == c - containers ? p : NULL;
+	return p && p->is_exec && p->container == c - slots.containers ? p : NULL;
 }
 
 void proc_set_state(struct proc *p, enum state state)
@@ -200,22 +199,22 @@ void proc_open_stdin(struct proc *p)
 
 void op_about(struct op *op, const struct proc *p)
 {
-	op->proc = (uint16_t)(p - procs);
+	op->proc = (uint16_t)(p - slots.procs);
 	op->proc_gen = p->gen;
 	op->container = p->container;
-	op->container_gen = containers[p->container].gen;
+	op->container_gen = slots.containers[p->container].gen;
 }
 
 struct container *op_container(const struct op *op)
 {
-	struct container *c = &containers[op->container];
+	struct container *c = &slots.containers[op->container];
 
 	return c->used && c->gen == op->container_gen ? c : NULL;
 }
 
 struct proc *op_proc(const struct op *op)
 {
-	struct proc *p = &procs[op->proc];
+	struct proc *p = &slots.procs[op->proc];
 
 	return p->used && p->gen == op->proc_gen ? p : NULL;
 }
@@ -232,9 +231,9 @@ static unsigned int waiters_end;
 bool wait_add(const struct proc *p, struct origin from, uint64_t deadline)
 {
 	for (unsigned int i = 0; i < WAITER_MAX; i++) {
-		if (waiters[i].from.gen)
+		if (i < waiters_end && waiters[i].from.gen)
 			continue;
-		waiters[i] = (struct waiter){from, (uint16_t)(p - procs), deadline};
+		waiters[i] = (struct waiter){from, (uint16_t)(p - slots.procs), deadline};
 		if (i >= waiters_end)
 			waiters_end = i + 1;
 		return true;
@@ -254,7 +253,7 @@ void waits_release(const struct proc *p)
 	WaitResponse response = {p->exit_status, true, {p->exited_at.seconds, p->exited_at.nanos}};
 
 	for (unsigned int i = waiters_end; i-- > 0;) {
-		if (!waiters[i].from.gen || waiters[i].proc != p - procs)
+		if (!waiters[i].from.gen || waiters[i].proc != p - slots.procs)
 			continue;
 		server_reply(waiters[i].from, &WaitResponse_msg, &response);
 		wait_end(&waiters[i]);
@@ -294,13 +293,13 @@ static void note_exit(struct proc *p, const struct exit *e)
 							   : WEXITSTATUS(e->status));
 	log_line(LOG_DEBUG, "%s: pid %d exited with %u", p->id, p->pid, p->exit_status);
 	io_exited(&p->io);
-	ops_wake((unsigned int)(p - procs));
+	ops_wake((unsigned int)(p - slots.procs));
 }
 
 static bool is_logger(pid_t pid)
 {
 	for (unsigned int i = 0; i < procs_end; i++) {
-		if (!procs[i].used || !io_logger_ended(&procs[i].io, pid))
+		if (!slots.procs[i].used || !io_logger_ended(&slots.procs[i].io, pid))
 			continue;
 		ops_wake(i);
 		return true;
@@ -352,7 +351,7 @@ void reap(void)
 	/* Full: only those we know. The others are asked for again when a launch is over. */
 	loop_child = true;
 	for (unsigned int i = 0; i < procs_end; i++) {
-		const struct proc *p = &procs[i];
+		const struct proc *p = &slots.procs[i];
 
 		if (p->used && p->pid > 0 && !p->exited && waitpid(p->pid, &status, WNOHANG) > 0)
 			ended(p->pid, status);
@@ -447,9 +446,9 @@ static void clean(struct container *c, op_step *step)
 static bool execs_run(const struct container *c)
 {
 	for (unsigned int i = 0; i < procs_end; i++) {
-		const struct proc *p = &procs[i];
+		const struct proc *p = &slots.procs[i];
 
-		if (p->used && p->is_exec && p->container == c - containers &&
+		if (p->used && p->is_exec && p->container == c - slots.containers &&
 		    (p->busy || (p->state == STATE_RUNNING && !p->told)))
 			return true;
 	}
@@ -458,7 +457,7 @@ static bool execs_run(const struct container *c)
 
 static void tell(struct proc *p)
 {
-	struct container *c = &containers[p->container];
+	struct container *c = &slots.containers[p->container];
 	TaskExit event = {.container_id = view_of(c->id),
 			  .id = view_of(p->id),
 			  .pid = (uint32_t)p->pid,
@@ -480,12 +479,12 @@ static void tell(struct proc *p)
 	event_push("exit", "TaskExit", &TaskExit_msg, &event);
 	p->told = true;
 	waits_release(p);
-	ops_wake((unsigned int)(p - procs));
+	ops_wake((unsigned int)(p - slots.procs));
 }
 
 static bool step(struct proc *p)
 {
-	struct container *c = &containers[p->container];
+	struct container *c = &slots.containers[p->container];
 
 	if (p->stdin_due && now >= p->stdin_due)
 		proc_open_stdin(p);
@@ -516,7 +515,7 @@ bool procs_step(void)
 	bool moved = false;
 
 	for (unsigned int i = 0; i < procs_end; i++)
-		moved |= procs[i].used && step(&procs[i]);
+		moved |= slots.procs[i].used && step(&slots.procs[i]);
 	return moved;
 }
 
@@ -531,16 +530,16 @@ void procs_forget(void)
 void procs_want(void)
 {
 	for (unsigned int i = 0; i < procs_end; i++) {
-		if (!procs[i].used)
+		if (!slots.procs[i].used)
 			continue;
-		io_want(&procs[i].io, i);
-		if (procs[i].stdin_due)
-			loop_timer(procs[i].stdin_due);
+		io_want(&slots.procs[i].io, i);
+		if (slots.procs[i].stdin_due)
+			loop_timer(slots.procs[i].stdin_due);
 	}
-	for (unsigned int i = 0, left = containers_used; left > 0; i++) {
-		left -= containers[i].used;
-		if (containers[i].used)
-			loop_want(containers[i].oom.fd, POLLIN, REF_OOM, i, 0);
+	for (unsigned int i = CONTAINER_MAX - 1, left = containers_used; left > 0; i--) {
+		left -= slots.containers[i].used;
+		if (slots.containers[i].used)
+			loop_want(slots.containers[i].oom.fd, POLLIN, REF_OOM, i, 0);
 	}
 	for (unsigned int i = 0; i < waiters_end; i++)
 		if (waiters[i].from.gen && waiters[i].deadline)

@@ -18,10 +18,15 @@
 #define SET_MAX 4096 /* what is beyond is looked at when others are gone */
 
 uint64_t now;
-volatile bool loop_child, loop_terminate;
+volatile bool loop_child, loop_terminate, loop_report;
 
-static struct pollfd fds[SET_MAX];
-static struct ref refs[SET_MAX];
+/* The refs are used from their end, the fds from their beginning: while there are few of them, as
+ * there are in a daemon with one container, both are in the same page. */
+static _Alignas(PAGE) struct {
+	char shift[PAGE / 2 - SET_MAX * sizeof(struct ref) % PAGE];
+	struct ref refs[SET_MAX];
+	struct pollfd fds[SET_MAX];
+} set;
 static unsigned int wanted, ready, next;
 static uint64_t deadline = UINT64_MAX;
 static sigset_t mask_while_asleep;
@@ -30,13 +35,15 @@ static void on_signal(int sig)
 {
 	if (sig == SIGCHLD)
 		loop_child = true;
+	else if (sig == SIGUSR1)
+		loop_report = true;
 	else if (sig != SIGPIPE)
 		loop_terminate = true;
 }
 
 void loop_init(void)
 {
-	static const int handled[] = {SIGCHLD, SIGTERM, SIGINT, SIGPIPE};
+	static const int handled[] = {SIGCHLD, SIGTERM, SIGINT, SIGUSR1, SIGPIPE};
 	struct sigaction sa = {.sa_handler = on_signal};
 	sigset_t block;
 
@@ -56,8 +63,8 @@ void loop_want(int fd, short events, enum ref_kind kind, unsigned int slot, unsi
 {
 	if (fd < 0 || wanted == SET_MAX)
 		return;
-	fds[wanted] = (struct pollfd){.fd = fd, .events = events};
-	refs[wanted] = (struct ref){.kind = (uint8_t)kind, .part = (uint8_t)part, .slot = (uint16_t)slot};
+	set.fds[wanted] = (struct pollfd){.fd = fd, .events = events};
+	set.refs[SET_MAX - 1 - wanted] = (struct ref){.kind = (uint8_t)kind, .part = (uint8_t)part, .slot = (uint16_t)slot};
 	wanted++;
 }
 
@@ -84,7 +91,7 @@ bool loop_wait(void)
 		left.tv_nsec = (long)(ms % 1000) * 1000000;
 		timeout = &left;
 	}
-	n = ppoll(fds, wanted, timeout, &mask_while_asleep);
+	n = ppoll(set.fds, wanted, timeout, &mask_while_asleep);
 	/* On EINTR, and if the kernel is out of memory, nothing is ready. */
 	ready = n > 0 ? wanted : 0;
 	wanted = next = 0;
@@ -99,10 +106,10 @@ bool loop_next(struct ref *ref)
 	while (next < ready) {
 		unsigned int i = next++;
 
-		if (fds[i].revents == 0)
+		if (set.fds[i].revents == 0)
 			continue;
-		*ref = refs[i];
-		ref->got = fds[i].revents;
+		*ref = set.refs[SET_MAX - 1 - i];
+		ref->got = set.fds[i].revents;
 		return true;
 	}
 	return false;

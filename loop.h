@@ -30,6 +30,7 @@ extern uint64_t now; /* clock_ms() as of this turn of the loop */
 /* Signals that arrived since they were last looked at; whoever looks sets them back to false. */
 extern volatile bool loop_child;     /* SIGCHLD */
 extern volatile bool loop_terminate; /* SIGTERM or SIGINT */
+extern volatile bool loop_report;    /* SIGUSR1: somebody wants to know how things are */
 
 /* Blocks all signals the loop handles, everywhere but inside loop_wait(), and installs handlers. */
 void loop_init(void);

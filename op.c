@@ -26,6 +26,7 @@ _Alignas(PAGE) struct op ops[OP_MAX];
 static char no_memory[256];
 
 static uint32_t serials;
+static unsigned int ops_end; /* ops from here on are free */
 
 /* ---- packs ---- */
 
@@ -61,8 +62,10 @@ void pack_close(struct pack *p)
 struct op *op_new(op_step *step, struct origin from, uint64_t deadline)
 {
 	for (unsigned int i = 0; i < OP_MAX; i++) {
-		if (ops[i].step)
+		if (i < ops_end && ops[i].step)
 			continue;
+		if (i == ops_end)
+			ops_end++;
 		ops[i] = (struct op){.step = step,
 				     .serial = ++serials,
 				     .from = from,
@@ -143,11 +146,13 @@ void op_done(struct op *op, const struct pb_msgdesc_s *desc, const void *msg)
 		pages_put((char *)op->request.at, op->request.len + 1);
 	run_close(&op->run);
 	*op = (struct op){0};
+	while (ops_end > 0 && !ops[ops_end - 1].step)
+		ops_end--;
 }
 
 bool op_child_ended(pid_t pid, int status)
 {
-	for (unsigned int i = 0; i < OP_MAX; i++) {
+	for (unsigned int i = 0; i < ops_end; i++) {
 		struct op *op = &ops[i];
 
 		if (!op->step || op->run.pid != pid)
@@ -167,7 +172,7 @@ uint32_t op_newest(void)
 
 bool op_launching_since(uint32_t serial)
 {
-	for (unsigned int i = 0; i < OP_MAX; i++)
+	for (unsigned int i = 0; i < ops_end; i++)
 		if (ops[i].step && ops[i].launching && (int32_t)(ops[i].serial - serial) <= 0)
 			return true;
 	return false;
@@ -175,7 +180,7 @@ bool op_launching_since(uint32_t serial)
 
 void ops_wake(unsigned int proc)
 {
-	for (unsigned int i = 0; i < OP_MAX; i++)
+	for (unsigned int i = 0; i < ops_end; i++)
 		if (ops[i].step && ops[i].proc == proc)
 			ops[i].waits &= (uint8_t)~WAIT_TIME;
 }
@@ -183,7 +188,7 @@ void ops_wake(unsigned int proc)
 /* Is an earlier op waiting for, or having, the turn on the same process? */
 static bool has_predecessor(const struct op *op)
 {
-	for (unsigned int i = 0; i < OP_MAX; i++) {
+	for (unsigned int i = 0; i < ops_end; i++) {
 		const struct op *o = &ops[i];
 
 		if (o->step && o != op && o->takes_turns && o->proc == op->proc &&
@@ -213,19 +218,26 @@ static void look(struct op *op)
 		op->waits &= (uint8_t)~WAIT_TURN;
 }
 
+unsigned int ops_count(void)
+{
+	unsigned int n = 0;
+
+	for (unsigned int i = 0; i < ops_end; i++)
+		n += ops[i].step != NULL;
+	return n;
+}
+
 void ops_forget(void)
 {
-	for (unsigned int i = 0; i < OP_MAX; i++)
-		if (ops[i].step)
-			return;
-	pages_forget(ops, sizeof(ops)); /* free ops are zeros */
+	if (ops_count() == 0)
+		pages_forget(ops, sizeof(ops)); /* free ops are zeros */
 }
 
 bool ops_step(void)
 {
 	bool moved = false;
 
-	for (unsigned int i = 0; i < OP_MAX; i++) {
+	for (unsigned int i = 0; i < ops_end; i++) {
 		struct op *op = &ops[i];
 
 		if (!op->step)
@@ -241,7 +253,7 @@ bool ops_step(void)
 
 void ops_want(void)
 {
-	for (unsigned int i = 0; i < OP_MAX; i++) {
+	for (unsigned int i = 0; i < ops_end; i++) {
 		const struct op *op = &ops[i];
 
 		if (!op->step)

@@ -43,6 +43,7 @@ static int become(const struct spawn *s, pid_t parent)
 	sigaction(SIGCHLD, &dfl, NULL);
 	sigaction(SIGTERM, &dfl, NULL);
 	sigaction(SIGINT, &dfl, NULL);
+	sigaction(SIGUSR1, &dfl, NULL);
 	sigaction(SIGPIPE, &dfl, NULL);
 	sigemptyset(&none);
 	sigprocmask(SIG_SETMASK, &none, NULL);

@@ -302,7 +302,7 @@ static bool root_cannot_pivot(void)
 
 static void dispatch(const struct ref *ref)
 {
-	struct proc *p = &procs[ref->slot]; /* where the slot is one of these */
+	struct proc *p = &slots.procs[ref->slot]; /* where the slot is one of these */
 
 	switch ((enum ref_kind)ref->kind) {
 	case REF_LISTEN:
@@ -325,9 +325,16 @@ static void dispatch(const struct ref *ref)
 		ops_wake(ref->slot);
 		break;
 	case REF_OOM:
-		container_oom(&containers[ref->slot]);
+		container_oom(&slots.containers[ref->slot]);
 		break;
 	}
+}
+
+static void report(void)
+{
+	loop_report = false;
+	log_line(LOG_INFO, "%u containers, %u requests unfinished, %u peers behind with reading, events %s",
+		 container_count(), ops_count(), server_pending(), event_idle() ? "sent" : "waiting");
 }
 
 /* One turn: observe, decide, speak. */
@@ -345,6 +352,8 @@ static void turn(void)
 		procs_forget();
 		stack_forget();
 	}
+	if (loop_report)
+		report();
 	if (loop_child)
 		reap();
 	while (loop_next(&ref))

@@ -259,6 +259,7 @@ bool op_launching_since(uint32_t serial); /* is one that came no later than that
 void ops_wake(unsigned int proc); /* a fact about that process has changed: ends its ops' WAIT_TIME */
 bool ops_step(void);  /* steps all that wait for nothing more; true if any did */
 void ops_want(void);  /* timers */
+unsigned int ops_count(void);
 void ops_forget(void); /* gives back the table's memory, if it is empty */
 
 /* ---- containers and processes (container.c) -------------------------------------------------------- */
@@ -328,8 +329,13 @@ struct container {
 	char texts[512];
 };
 
-extern struct container containers[CONTAINER_MAX];
-extern struct proc procs[PROC_MAX];
+/* Containers are taken from the end of theirs, processes from the beginning: of the first few both
+ * are in the same page. */
+extern struct slots {
+	char shift[PAGE - (CONTAINER_MAX * sizeof(struct container) + PAGE / 2) % PAGE];
+	struct container containers[CONTAINER_MAX];
+	struct proc procs[PROC_MAX];
+} slots;
 
 /* Both of a new container: the container and its init, NEW. NULL: a table is full. */
 struct container *container_new(void);

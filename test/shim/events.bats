@@ -95,8 +95,8 @@ events_flow_on() { # everything published until now has arrived
 	mkfifo "$LAB/fifo/gate"
 	exec 8<>"$LAB/fifo/gate"
 	for i in {1..50}; do
-		ctr_run -d --null-io --mount "type=bind,src=$LAB/fifo,dst=/fifo,options=rbind:ro" \
-			"$ID-$i" sh -c "read -r x </fifo/gate; exit $i" &
+		ctr_run -d --null-io --mount "$GATES" \
+			"$ID-$i" sh -c "read -r x </gates/gate; exit $i" &
 	done
 	wait
 	equal 50 "$(ctr task ls -q | wc -l)" "tasks"

@@ -157,6 +157,7 @@ lab_up() { # [NAME=FILE for bin/ ...], default: the shim under test under all it
 	LAB=$(mktemp -d "${TMPDIR:-/tmp}/nanoshim.XXXXXX")
 	NS=lab-${LAB##*.}
 	mkdir -p "$LAB"/{bin,run/containerd,fifo}
+	export GATES="type=bind,src=$LAB/fifo,dst=/gates,options=rbind:ro" # for ctr run --mount
 	if (($# == 0)); then
 		set -- containerd-shim-runc-v2="$SHIM"
 		is_go || set -- "$@" containerd-shim-{runc-v1,crun-v2,nano-v2}="$SHIM"
@@ -351,7 +352,7 @@ ctr_run() {
 ctr_shell() {
 	local script=${!#} id=${*: -2:1} opts=("${@:1:$#-2}") client status=0
 	gate "$id"
-	ctr_run --rm --mount "type=bind,src=$LAB/fifo,dst=/gates,options=rbind:ro" "${opts[@]}" "$id" \
+	ctr_run --rm --mount "$GATES" "${opts[@]}" "$id" \
 		sh -c "($script); code=\$?; echo; echo END; read -r x </gates/$id; exit \$code" \
 		>"$LAB/fifo/$id.out" &
 	client=$!
@@ -369,7 +370,7 @@ gated() {
 	local script=${!#} id=${*: -2:1} opts=("${@:1:$#-2}")
 	gate "$id"
 	ctr_run -d --fifo-dir "$LAB/fifo/streams" \
-		--mount "type=bind,src=$LAB/fifo,dst=/gates,options=rbind:ro" "${opts[@]}" "$id" \
+		--mount "$GATES" "${opts[@]}" "$id" \
 		sh -c "read -r x </gates/$id; $script" || return
 	exec {OUT}<"$(find "$LAB/fifo/streams" -name "$id-stdout")" \
 		{ERR}<"$(find "$LAB/fifo/streams" -name "$id-stderr")"

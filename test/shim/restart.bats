@@ -11,8 +11,8 @@ ten() {
 	local i
 	for i in {0..9}; do
 		mkfifo "$LAB/fifo/$ID-$i"
-		ctr_run -d --null-io --mount "type=bind,src=$LAB/fifo,dst=/fifo,options=rbind:ro" \
-			"$ID-$i" sh -c "read -r x </fifo/$ID-$i; exit 1$i" || return
+		ctr_run -d --null-io --mount "$GATES" \
+			"$ID-$i" sh -c "read -r x </gates/$ID-$i; exit 1$i" || return
 	done
 }
 

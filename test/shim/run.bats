@@ -132,7 +132,7 @@ blocked_writer() { # PID OF SH: its child has filled the pipe and sleeps
 	head -c 3000000 /dev/urandom >"$LAB/data"
 	mkfifo "$LAB/in"
 	gate "$ID"
-	ctr_run --rm --mount "type=bind,src=$LAB/fifo,dst=/gates,options=rbind:ro" "$ID" \
+	ctr_run --rm --mount "$GATES" "$ID" \
 		sh -c "echo up >&2; cat; echo done >&2; read -r x </gates/$ID; exit 6" \
 		<"$LAB/in" >"$LAB/copy" 2>"$LAB/err" &
 	local client=$! got=0
