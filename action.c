@@ -115,6 +115,8 @@ static void read_group(struct text *group)
 	if (json_open(&j, (struct view){config.at, config.len}) < 0 || json_raw(&j, 0).at[0] != '{')
 		die("config.json: invalid JSON");
 	annotations = json_get(&j, 0, "annotations");
+	if (annotations >= 0 && !strchr("{n", json_raw(&j, annotations).at[0]))
+		die("config.json: annotations are no object");
 	for (size_t i = 0; i < COUNT(keys) && value < 0; i++)
 		value = json_get(&j, annotations, keys[i]);
 	if (value >= 0)

@@ -99,7 +99,7 @@ static void byte_by_byte(void **state)
 			else if (i + 1 == n)
 				assert_frame(&f, 5, FRAME_RESPONSE, "the third one");
 			else
-				fail_msg("a frame after %zu bytes", i + 1);
+				fail_msg("a frame after %zu bytes\n", i + 1);
 			assert_false(conn_frame(&one, &f));
 			assert_null(one.rx.at); /* nothing is left, so there is no memory left */
 		} else {
@@ -227,7 +227,7 @@ static void any_sizes_any_cuts(void **state)
 				assert_int_equal(f.stream, seen);
 				for (size_t k = 0; k < f.data.len; k++)
 					if (f.data.at[k] != (char)(seen + k))
-						fail_msg("frame %u, byte %zu", seen, k);
+						fail_msg("frame %u, byte %zu\n", seen, k);
 				seen++;
 			}
 		}

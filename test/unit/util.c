@@ -7,6 +7,7 @@
  */
 #include "unit.h"
 
+#include <dirent.h>
 #include <limits.h>
 #include <pb_decode.h>
 #include <pb_encode.h>
@@ -249,6 +250,92 @@ static void text_printf_limits(void **state)
 		}
 }
 
+/* Texts are laid one behind the other by stepping over the NUL. Where the last one was cut, that
+ * step leads to the very end of the buffer. */
+static void text_behind_the_end(void **state)
+{
+	char *buf;
+	struct text t;
+
+	(void)state;
+	KNOWN_BUG(); /* the room computed there is SIZE_MAX: run_start() and others write on and on */
+	buf = malloc(8);
+	t = (struct text){.at = buf, .cap = 8};
+	text_add(&t, VIEW("0123456789"));
+	assert_true(t.cut);
+	t.len++;
+	text_add(&t, VIEW("beyond"));
+	text_printf(&t, "%s", "beyond");
+	assert_true(t.cut);
+	assert_true(t.len <= 8);
+	t.len = 8;
+	text_json(&t, VIEW("\n"));
+	free(buf);
+}
+
+/* Our own formatter does what the C library's does, as far as it goes. */
+#define same(...)                                                                                  \
+	do {                                                                                       \
+		char ours[128], theirs[128];                                                       \
+		struct text t_ = TEXT(ours);                                                       \
+                                                                                                   \
+		text_printf(&t_, __VA_ARGS__);                                                     \
+		snprintf(theirs, sizeof(theirs), __VA_ARGS__);                                     \
+		assert_string_equal(ours, theirs);                                                 \
+		assert_int_equal(t_.len, strlen(theirs));                                          \
+		assert_false(t_.cut);                                                              \
+	} while (0)
+
+static void formats(void **state)
+{
+	static const long numbers[] = {0,	1,	  -1,	    9,	     10,       -10,
+				       4711,	INT_MAX,  INT_MIN,  UINT_MAX, LONG_MAX, LONG_MIN};
+
+	(void)state;
+	same("plain");
+	same("%s", "");
+	same("%s and %s%s", "one", "two", "three");
+	same("%.*s|", 3, "abcdef");
+	same("%.*s|", 0, "abcdef");
+	same("%.*s|", 9, "abc");
+	same("100%%");
+	same("%%%s%%", "x");
+	same("%c%c", 'a', '%');
+	for (size_t i = 0; i < COUNT(numbers); i++) {
+		long n = numbers[i];
+
+		same("%d|%u|%x", (int)n, (unsigned int)n, (unsigned int)n);
+		same("%ld|%lu|%lx", n, (unsigned long)n, (unsigned long)n);
+		same("%zu", (size_t)n);
+		same("%8d|%12u|%3x", (int)n, (unsigned int)n, (unsigned int)n);
+		if (n >= 0)
+			same("%04d|%02d|%09ld", (int)(n & INT_MAX), (int)(n & INT_MAX), n);
+		same("%08x|%04x", (unsigned int)n, (unsigned int)n);
+	}
+	same("%08lx", 0xfedcba9876543210);
+}
+
+static void format_of_negatives_filled_up(void **state)
+{
+	(void)state;
+	same("%8d", -5);
+	KNOWN_BUG(); /* "0000-5"; nobody prints such a number so far */
+	same("%06d", -5);
+}
+
+/* An empty view has no address. */
+static void format_of_nothing(void **state)
+{
+	char buf[16];
+	struct text t = TEXT(buf);
+	struct view none = view_of(NULL);
+
+	(void)state;
+	KNOWN_BUG(); /* strnlen(NULL, 0): its argument is declared never to be NULL */
+	text_printf(&t, "<%.*s>", VIEW_FMT(none));
+	assert_string_equal(buf, "<>");
+}
+
 static void text_macro_empties(void **state)
 {
 	char buf[8] = "old";
@@ -390,6 +477,59 @@ static void files_written(void **state)
 	umask(mask);
 }
 
+static void files_appended_to(void **state)
+{
+	(void)state;
+	assert_int_equal(file_append(in_tmp("append"), VIEW("x")), -ENOENT);
+	make_file("append", "one,", 0644);
+	assert_int_equal(file_append(in_tmp("append"), VIEW("two")), 0);
+	assert_int_equal(file_append(in_tmp("append"), (struct view){0}), 0);
+	assert_string_equal(file_text("append"), "one,two");
+	assert_int_equal(file_append("/dev/full", VIEW("x")), -ENOSPC);
+	assert_int_equal(file_append(tmp, VIEW("x")), -EISDIR);
+}
+
+/* More entries than one look of the kernel's brings, and long names; each is seen once. */
+static void directories_walked(void **state)
+{
+	enum { ENTRIES = 100 };
+	bool seen[ENTRIES] = {false};
+	struct dir d = {0};
+	const struct dirent *entry;
+	unsigned int n = 0;
+	char name[256];
+
+	(void)state;
+	assert_int_equal(mkdir(in_tmp("walk"), 0755), 0);
+	d.fd = open(in_tmp("walk"), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	assert_null(dir_next(&d));
+	assert_int_equal(d.error, 0);
+	close(d.fd);
+	for (int i = 0; i < ENTRIES; i++) {
+		snprintf(name, sizeof(name), "walk/%0*d", i % 10 == 0 ? 240 : i % 3 ? 3 : 40, i);
+		make_file(name, "", 0644);
+	}
+	make_file("walk/.hidden", "", 0644);
+	d = (struct dir){.fd = open(in_tmp("walk"), O_RDONLY | O_DIRECTORY | O_CLOEXEC)};
+	while ((entry = dir_next(&d))) {
+		n++;
+		if (strcmp(entry->d_name, ".hidden") != 0) {
+			int i = atoi(entry->d_name);
+
+			assert_in_range(i, 0, ENTRIES - 1);
+			assert_false(seen[i]);
+			seen[i] = true;
+		}
+	}
+	assert_int_equal(d.error, 0);
+	assert_int_equal(n, ENTRIES + 1);
+	close(d.fd);
+	d = (struct dir){.fd = open("/dev/null", O_RDONLY | O_CLOEXEC)};
+	assert_null(dir_next(&d));
+	assert_int_equal(d.error, -ENOTDIR);
+	close(d.fd);
+}
+
 static void files_replaced(void **state)
 {
 	char name[600], command[256];
@@ -492,6 +632,26 @@ static void pages_come_and_go(void **state)
 	pages_put(at, 10000);
 	pages_put(NULL, 10000);
 	assert_null(pages_get(SIZE_MAX / 2));
+}
+
+/* Whole pages within the range are zero again; what stands beside them is as it was. */
+static void pages_forgotten(void **state)
+{
+	char *at = pages_get(4 * PAGE);
+
+	(void)state;
+	memset(at, 'x', 4 * PAGE);
+	pages_forget(at + 1, 3 * PAGE - 1);
+	for (size_t i = 0; i < 4 * PAGE; i++)
+		assert_int_equal(at[i], i < PAGE || i >= 3 * PAGE ? 'x' : 0);
+	memset(at, 'x', 4 * PAGE);
+	pages_forget(at + 1, PAGE);
+	pages_forget(at + PAGE, PAGE - 1);
+	pages_forget(at, 0);
+	for (size_t i = 0; i < 4 * PAGE; i++)
+		assert_int_equal(at[i], 'x');
+	pages_put(at, 4 * PAGE);
+	assert_int_equal((uintptr_t)&scratch % PAGE, 0);
 }
 
 /* ---- logging ---- */
@@ -1033,16 +1193,23 @@ int main(void)
 		cmocka_unit_test(utf8_known),
 		cmocka_unit_test(text_limits),
 		cmocka_unit_test(text_printf_limits),
+		cmocka_unit_test(text_behind_the_end),
+		cmocka_unit_test(formats),
+		cmocka_unit_test(format_of_negatives_filled_up),
+		cmocka_unit_test(format_of_nothing),
 		cmocka_unit_test(text_macro_empties),
 		cmocka_unit_test(text_json_escapes),
 		cmocka_unit_test(errno_in_gos_words),
 		cmocka_unit_test(files_read),
 		cmocka_unit_test(files_in_pages),
 		cmocka_unit_test(files_written),
+		cmocka_unit_test(files_appended_to),
+		cmocka_unit_test(directories_walked),
 		cmocka_unit_test(files_replaced),
 		cmocka_unit_test(write_all_goes_on),
 		cmocka_unit_test(fd_close_is_quiet),
 		cmocka_unit_test(pages_come_and_go),
+		cmocka_unit_test(pages_forgotten),
 		cmocka_unit_test(log_lines),
 		cmocka_unit_test(log_debug_is_asked_for),
 		cmocka_unit_test(log_lines_are_bounded),

@@ -101,7 +101,7 @@ traps_term() { # PID: bit 15 - 1 of the caught signals
 			jq '.cpu.usage.total // (.cpu.usage_usec * 1000)') > 100000000))
 	}
 	wait_for 20 grows
-	contains "$(ctr task metrics "$ID")" '^pids.current +1$'
+	contains "$(ctr task metrics "$ID")" '^pids.current +1 *$'
 	ctr_rm "$ID"
 }
 
@@ -128,7 +128,7 @@ traps_term() { # PID: bit 15 - 1 of the caught signals
 	ctr task resume "$ID" 2>/dev/null || :
 	wait_for 20 task_is "$ID" STOPPED
 	contains "$(exec_events "$ID")" \
-		'^create start paused resumed exec-added:e[0-9]+ exec-started:e[0-9]+ exit:e[0-9]+:0 paused '
+		'^create start paused resumed exec-added:e[0-9]+ exec-started:e[0-9]+ exit:e[0-9]+ paused '
 	ctr_rm "$ID"
 }
 
@@ -179,7 +179,7 @@ traps_term() { # PID: bit 15 - 1 of the caught signals
 	refuse ctr task rm --exec-id one "$ID"
 	ctr task kill -s TERM --exec-id one "$ID"
 	wait_for 20 exec_count_is 1
-	contains "$(ctr task rm --exec-id one "$ID" 2>&1)" '143'
+	exits_with 143 ctr task rm --exec-id one "$ID"
 	task_is "$ID" RUNNING
 	ctr task kill -s KILL "$ID"
 	wait_for 20 task_is "$ID" STOPPED
@@ -214,7 +214,7 @@ exec-added:two exec-started:two exit:one:143 exit:two:137 exit:$ID:137 delete:13
 	ctr_words
 	output=$(exits_with 9 terminal 'see:# ' 'say:tty; stty size\n' 'see:/dev/(pts/0|console)' \
 		'see:24 80' size:33x101 'say:stty size; echo size\n' 'see:(33 101|24 80)[^$]*size' \
-		'say:sleep 1000\n' 'see:sleep 1000' 'say:\x03' 'see:# ' \
+		"say:echo g''o; sleep 1000\n" 'see:^go' 'say:\x03' 'see:# ' \
 		'say:echo $((6 * 7)); exit 9\n' 'see:42' -- \
 		"${CTR_WORDS[@]}" run --rm -t "${opts[@]}" "$IMAGE" "$ID" sh)
 	contains "$output" '42'
@@ -224,24 +224,30 @@ exec-added:two exec-started:two exit:one:143 exit:two:137 exit:$ID:137 delete:13
 	local opts=()
 	[[ $RUNTIME == runc ]] || opts=(--runc-binary "$RUNTIME")
 	ctr_words
-	exits_with 3 terminal 'see:ready' size:40x132 'see:40 132' size:41x133 'see:41 133' -- \
+	exits_with 3 terminal 'see:ready' size:40x132 'see:40 132' size:41x133 'see:41 133' 'say:\n' -- \
 		"${CTR_WORDS[@]}" run --rm -t "${opts[@]}" "$IMAGE" "$ID" sh -c '
 			echo ready; until stty size | grep "40 132"; do sleep 0.05; done
-			until stty size | grep "41 133"; do sleep 0.05; done; exit 3' >/dev/null
+			until stty size | grep "41 133"; do sleep 0.05; done
+			read -r x; exit 3' >/dev/null
 }
 
+# Not through ctr, which at the end of a terminal's process does not read on to the end.
 @test "run -t: 2 MiB through a terminal, none of it lost at the end" {
-	local opts=()
-	[[ $RUNTIME == runc ]] || opts=(--runc-binary "$RUNTIME")
-	ctr_words
-	terminal -- "${CTR_WORDS[@]}" run --rm -t "${opts[@]}" "$IMAGE" "$ID" seq 1 300000 |
-		tr -d '\r' | cmp - <(seq 1 300000)
+	mkfifo "$LAB/fifo/$ID"
+	ctr_run -d --tty --fifo-dir "$LAB/fifo" \
+		--mount "type=bind,src=$LAB/fifo,dst=/fifo,options=rbind:ro" "$ID" \
+		sh -c "read -r x </fifo/$ID; seq 1 300000"
+	feed "$LAB/fifo/$ID" &
+	timeout 30 cat "$(find "$LAB/fifo" -name "$ID-stdout")" | tr -d '\r' | cmp - <(seq 1 300000)
+	wait_for 20 task_is "$ID" STOPPED
+	ctr_rm "$ID"
 }
 
 @test "exec -t: a shell in a container" {
 	ctr_run -d "$ID" sleep 1000
 	ctr_words
-	exits_with 6 terminal 'see:# ' 'say:tty\n' 'see:/dev/pts/' 'say:cat\n' 'see:cat' \
+	exits_with 6 terminal 'see:# ' 'say:tty\n' 'see:/dev/pts/' \
+		"say:echo g''o; cat\n" 'see:^go' \
 		'say:echoed\n' 'see:echoed\s+echoed' 'say:\x04' 'see:# ' 'say:exit 6\n' -- \
 		"${CTR_WORDS[@]}" task exec -t --exec-id "$ID-e" "$ID" sh >/dev/null
 	task_is "$ID" RUNNING
@@ -273,8 +279,8 @@ exec-added:two exec-started:two exit:one:143 exit:two:137 exit:$ID:137 delete:13
 	cat >"$LAB/logger" <<-EOF
 		#!/bin/sh
 		echo "\$CONTAINER_NAMESPACE \$CONTAINER_ID \$*" >"$LAB/logger.env"
-		cat <&3 >"$LAB/logger.out" &
-		cat <&4 >"$LAB/logger.err" &
+		cat <&3 >"$LAB/logger.out" 5>&- &
+		cat <&4 >"$LAB/logger.err" 5>&- &
 		exec 3<&- 4<&- 5>&-
 		wait
 		echo done >"$LAB/logger.done"
@@ -292,16 +298,14 @@ exec-added:two exec-started:two exit:one:143 exit:two:137 exit:$ID:137 delete:13
 
 # ---- restarts and deaths -------------------------------------------------------------------------
 
-@test "containerd is killed: containers running, paused and stopped, and an exec, are as before" {
+@test "containerd is killed: containers running and paused, and an exec, are as before" {
 	local pid
 	ctr_run -d "$ID-run" sleep 1000
 	ctr_run -d "$ID-pause" sleep 1000
-	ctr_run -d "$ID-stop" sh -c 'exit 33'
 	ctr task exec -d --exec-id one "$ID-run" sleep 1000
 	ctr task pause "$ID-pause"
-	wait_for 20 task_is "$ID-stop" STOPPED
 	pid=$(task_pid "$ID-run")
-	shim_count_is 3
+	shim_count_is 2
 	containerd_kill
 	containerd_start
 	equal "$pid" "$(task_pid "$ID-run")" "pid"
@@ -312,10 +316,23 @@ exec-added:two exec-started:two exit:one:143 exit:two:137 exit:$ID:137 delete:13
 	contains "$output" 'already exists'
 	ctr task resume "$ID-pause"
 	task_is "$ID-pause" RUNNING
-	task_is "$ID-stop" STOPPED
-	contains "$(ctr task rm "$ID-stop" 2>&1)" 'exit code 33'
-	ctr container rm "$ID-stop"
 	ctr_rm "$ID-run" "$ID-pause"
+}
+
+# Containerd 1.7 and later forgets a task whose shim, asked for its processes, names none.
+@test "containerd is killed: a stopped container is still there, with its exit code" {
+	not_for_go "names no process of a stopped container"
+	ctr_run -d "$ID-1" sh -c 'exit 33'
+	ctr_run -d "$ID-2" sh -c 'read -r x </dev/zero'
+	wait_for 20 task_is "$ID-1" STOPPED
+	containerd_kill
+	kill -KILL "$(pgrep -P "$(shim_pid "$ID-2")")"
+	containerd_start
+	task_is "$ID-1" STOPPED
+	task_is "$ID-2" STOPPED
+	contains "$(ctr task rm "$ID-1" 2>&1)" 'exit code 33'
+	contains "$(ctr task rm "$ID-2" 2>&1)" 'exit code 137'
+	ctr container rm "$ID-1" "$ID-2"
 }
 
 @test "containerd is stopped in order and started again" {
