@@ -153,7 +153,11 @@ static void start_succeeded(struct op *op, struct container *c, struct proc *p)
 	proc_set_state(p, STATE_RUNNING);
 	if (p->is_exec) {
 		TaskExecStarted event = {view_of(c->id), view_of(p->id), (uint32_t)p->pid};
+		char buf[1024];
+		struct text spec = TEXT(buf);
 
+		exec_spec_path(p, &spec);
+		unlink(spec.at); /* it may hold secrets, and has been read */
 		event_push("exec-started", "TaskExecStarted", &TaskExecStarted_msg, &event);
 	} else {
 		TaskStart event = {view_of(c->id), (uint32_t)p->pid};
@@ -203,6 +207,7 @@ void start_step(struct op *op)
 			return;
 		}
 		p->busy++;
+		p->released = false;
 		if (p->is_exec || p->state == STATE_RESTORABLE) {
 			op_wait(op, START_LAUNCH, 0);
 			return;

@@ -47,6 +47,8 @@ static int become(const struct spawn *s, pid_t parent)
 	sigaction(SIGPIPE, &dfl, NULL);
 	sigemptyset(&none);
 	sigprocmask(SIG_SETMASK, &none, NULL);
+	if (self.files.rlim_max)
+		setrlimit(RLIMIT_NOFILE, &self.files);
 	if (!s->outlives_us) {
 		prctl(PR_SET_PDEATHSIG, SIGKILL);
 		if (getppid() != parent)

@@ -13,6 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -380,8 +381,21 @@ static void finish(void)
 	}
 }
 
+/* A pod's streams are many: as many descriptors as we may have. The processes we start get back what
+ * we were given. */
+static void raise_file_limit(void)
+{
+	struct rlimit limit;
+
+	if (getrlimit(RLIMIT_NOFILE, &self.files) < 0)
+		return;
+	limit = (struct rlimit){self.files.rlim_max, self.files.rlim_max};
+	setrlimit(RLIMIT_NOFILE, &limit);
+}
+
 static void daemon_main(void)
 {
+	raise_file_limit();
 	close_inherited(cmdline.socket[0] ? LISTEN_FD : LISTEN_FD + 1);
 	setpgid(0, 0);
 	loop_init();

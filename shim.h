@@ -7,6 +7,8 @@
 #ifndef SHIM_H
 #define SHIM_H
 
+#include <sys/resource.h>
+
 #include "ttrpc.h"
 
 /* ---- the daemon (shim.c fills it in once, before the loop) ------------------------------------ */
@@ -16,6 +18,7 @@ struct daemon {
 	const char *namespace; /* -namespace */
 	const char *runtime;   /* default runtime binary, by the name we were called */
 	char socket_dir[128];  /* directory of the socket we serve */
+	struct rlimit files;   /* RLIMIT_NOFILE as it was given to us; rlim_max 0: as it is */
 	bool no_pivot;         /* the root file system cannot pivot_root(2) */
 };
 extern struct daemon self;

@@ -284,6 +284,8 @@ static void begin(const struct request *rq)
 	}
 	op->request = rq->payload;
 	op->step(op);
+	if (op->step && !op->kept)
+		op->request = (struct view){0}; /* the receive buffer is about to be used again */
 }
 
 void task_receive(unsigned int conn, short got)

@@ -3,8 +3,8 @@
 
 Every test gets a World of its own, which is closed after it; what the shim left behind fails the
 test. A test marked @better asserts what nanoshim does better than the Go shim: when the shim under
-test is built by Go, its failure is reported as a TODO and does not count. So is that of a test marked @later,
-with any shim.
+test is built by Go, its failure is reported as a TODO and does not count. So is that of a test
+marked @later, with any shim.
 
 usage: test_*.py [-j N] [-v] [-l] [NAME...]     (a NAME matches where it occurs in a test's name)
 """

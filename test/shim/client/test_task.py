@@ -11,6 +11,7 @@ import os
 import shutil
 import signal
 import sys
+import threading
 import time
 
 from shim import (CREATED, RUNNING, STOPPED, Closed, Late, RpcError, alive, children, fds, read_all, read_file,
@@ -161,14 +162,17 @@ def a_created_container_can_be_deleted(w):
 @test
 @better("the Go shim drains the output of a process that never ran")
 def a_created_container_is_deleted_at_once(w):
-    t = w.task(stdio="out")
-    t.open_stdout(), t.open_stderr()
-    t.create()
-    begin = time.monotonic()
-    t.delete()
-    took = time.monotonic() - begin
-    check(took < 1.8, f"Delete took {took:.1f} s")
-    t.events("create", "exit", "delete")
+    took = {}
+    for stdio in ("null", "out"):
+        t = w.task(container=stdio, stdio=stdio)
+        for path in filter(None, (t.stdout, t.stderr)):
+            w.reader(path)
+        t.create()
+        begin = time.monotonic()
+        t.delete()
+        took[stdio] = time.monotonic() - begin
+        t.events("create", "exit", "delete")
+    check(took["out"] < took["null"] + 1.5, f"Delete took {took} s")
 
 
 @test
@@ -929,9 +933,9 @@ def fifty_exits_at_once(w):
 
 @test
 def orphans_of_a_host_pid_container_are_reaped_silently(w):
-    t = w.task(["sh", "-c", "(sleep 0.1 & sleep 0.2 &); echo ready; sleep 1000"], stdio="out", pid="host")
+    t = w.task(["sh", "-c", "(sleep 0.1 & sleep 0.2 &); echo ready; exec sleep 1000"], stdio="out", pid="host")
     t.run().out.until(b"ready\n")
-    until(lambda: len(w.cgroup_processes()) == 2, "the orphans to end")  # the shell and its sleep
+    until(lambda: list(w.cgroup_processes()) == [t.pid], "the orphans to end")
     until(lambda: children(t.daemon()) == [t.pid], "them to be reaped")
     equal(t.state()["status"], RUNNING, "State")
     finish(t)
@@ -1010,9 +1014,7 @@ def slow_create_holds_up_nobody(w):
     quick(a.send("Connect"), "Connect")
     quick(a.send("Pids"), "Pids")
     equal(b.send("State").error(2), NOT_CREATED, "State of the one")
-    a.send("Kill", signal=9).result(2)
-    equal(a.send("Wait").result(2)["exit_status"], 137, "status")
-    a.send("Delete").result(4)
+    finish(a)
     equal(a.events("create", "start", "exit", "delete")[3]["exit_status"], 137, "TaskDelete")
     check(not creating.finished(), "Create is still on its way")
     gate.open()
@@ -1107,15 +1109,15 @@ def events_go_out_one_at_a_time(w):
 @test
 def events_are_queued_while_the_server_is_slow(w):
     """The verbs do not wait for it."""
-    w.events.answer = lambda event: 1.0
+    released = threading.Event()
+    w.events.answer = lambda event: released.wait(4.5) and "ok" or "ok"  # below the 5 s of an attempt
     t = w.task(["true"])
-    begin = time.monotonic()
     t.create()
     t.start()
     t.wait()
-    took = time.monotonic() - begin
     t.delete()
-    check(took < 1.9 or len(w.events.events) >= 2, f"Create and Start took {took:.1f} s")
+    check(len(w.events.events) < 2, "no verb waited for its event")
+    released.set()
     t.events("create", "start", "exit", "delete")
 
 
@@ -1412,7 +1414,7 @@ def a_late_reader_holds_up_nobody(w):
     for _ in range(5):
         equal(quick(a.send("State"), "State")["status"], CREATED, "State of the other")
         quick(w.connect(a.address).send("Connect"), "Connect")
-    a.send("Start").result(2)
+    a.start()
     check(not creating.finished(), "Create waits")
     b.open_stdout(), b.open_stderr()
     b.pid = creating.result()["pid"]
@@ -1424,11 +1426,12 @@ def create_without_a_reader_ends_at_its_deadline(w):
     t = w.task(stdio="out")
     t.open_stdout()
     begin = time.monotonic()
-    code, text = t.error("Create", **t.create_request(), timeout_nano=int(1e9))
+    # Long enough for the runtime on a busy machine, shorter than the limit without a deadline.
+    code, text = t.error("Create", **t.create_request(), timeout_nano=int(5e9))
     took = time.monotonic() - begin
     equal(code, DEADLINE_EXCEEDED, f"code of {text!r}")
     check(text.endswith("context deadline exceeded"), text)
-    check(0.99 <= took < 20, f"after {took:.1f} s")
+    check(4.9 <= took < 25, f"after {took:.1f} s")
     equal(t.error("State"), NOT_CREATED, "State")
     t.delete_action()
     until(lambda: not w.left_over_of_containers(), "nothing to be left")

@@ -209,23 +209,19 @@ exec-added:two exec-started:two exit:one:143 exit:two:137 exit:$ID:137 delete:13
 # ---- terminals -----------------------------------------------------------------------------------
 
 @test "run -t: a terminal with its size, ^C, an exit code" {
-	local opts=()
-	[[ $RUNTIME == runc ]] || opts=(--runc-binary "$RUNTIME")
 	ctr_words
 	output=$(exits_with 9 terminal 'see:# ' 'say:tty; stty size\n' 'see:/dev/(pts/0|console)' \
 		'see:24 80' size:33x101 'say:stty size; echo size\n' 'see:(33 101|24 80)[^$]*size' \
 		"say:echo g''o; sleep 1000\n" 'see:^go' 'say:\x03' 'see:# ' \
 		'say:echo $((6 * 7)); exit 9\n' 'see:42' -- \
-		"${CTR_WORDS[@]}" run --rm -t "${opts[@]}" "$IMAGE" "$ID" sh)
+		"${CTR_WORDS[@]}" run --rm -t "${OPTS[@]}" "$IMAGE" "$ID" sh)
 	contains "$output" '42'
 }
 
 @test "run -t: the size follows the client's" {
-	local opts=()
-	[[ $RUNTIME == runc ]] || opts=(--runc-binary "$RUNTIME")
 	ctr_words
-	exits_with 3 terminal 'see:ready' size:40x132 'see:40 132' size:41x133 'see:41 133' 'say:\n' -- \
-		"${CTR_WORDS[@]}" run --rm -t "${opts[@]}" "$IMAGE" "$ID" sh -c '
+	exits_with 3 terminal 'see:ready' 'fit:40x132:40 132' 'fit:41x133:41 133' 'say:\n' -- \
+		"${CTR_WORDS[@]}" run --rm -t "${OPTS[@]}" "$IMAGE" "$ID" sh -c '
 			echo ready; until stty size | grep "40 132"; do sleep 0.05; done
 			until stty size | grep "41 133"; do sleep 0.05; done
 			read -r x; exit 3' >/dev/null
@@ -234,8 +230,9 @@ exec-added:two exec-started:two exit:one:143 exit:two:137 exit:$ID:137 delete:13
 # Not through ctr, which at the end of a terminal's process does not read on to the end.
 @test "run -t: 2 MiB through a terminal, none of it lost at the end" {
 	mkfifo "$LAB/fifo/$ID"
-	ctr_run -d --tty --fifo-dir "$LAB/fifo" \
-		--mount "type=bind,src=$LAB/fifo,dst=/fifo,options=rbind:ro" "$ID" \
+	ctr_words
+	terminal -- "${CTR_WORDS[@]}" run -d -t --fifo-dir "$LAB/fifo" "${OPTS[@]}" \
+		--mount "type=bind,src=$LAB/fifo,dst=/fifo,options=rbind:ro" "$IMAGE" "$ID" \
 		sh -c "read -r x </fifo/$ID; seq 1 300000"
 	feed "$LAB/fifo/$ID" &
 	timeout 30 cat "$(find "$LAB/fifo" -name "$ID-stdout")" | tr -d '\r' | cmp - <(seq 1 300000)
@@ -269,7 +266,7 @@ exec-added:two exec-started:two exit:one:143 exit:two:137 exit:$ID:137 delete:13
 	containerd_start
 	feed "$LAB/fifo/$ID"
 	wait_for 20 task_is "$ID" STOPPED
-	equal "line 1 line 2 line 3 end" "$(echo $(<"$LAB/log-$ID"))" log
+	equal "end line 1 line 2 line 3" "$(sort "$LAB/log-$ID" | paste -sd ' ')" log
 	contains "$(ctr task rm "$ID" 2>&1)" 'exit code 4'
 	ctr container rm "$ID"
 }

@@ -54,9 +54,11 @@ leftovers() { every_leftovers | grep -v '/\.empty-directory$' || :; }
 
 terminal() { timeout --foreground -s KILL 120 "$HERE/terminal.py" "$@"; }
 
-# ctr for programs that are not functions of this shell: terminal.py, timeout.
+# ctr for programs, which cannot call a function; and the options that choose the runtime.
 ctr_words() {
 	CTR_WORDS=(nsenter --mount="$LAB_MNT" -- "$CTR" -a "$LAB/c.sock" -n "$NS")
+	OPTS=()
+	[[ $RUNTIME == runc ]] || OPTS=(--runc-binary "$RUNTIME")
 }
 
 # An exec in the foreground, its id made up: ctr_exec [OPTION...] ID WORD...
@@ -64,7 +66,6 @@ ctr_exec() {
 	ctr task exec --exec-id "e$RANDOM$RANDOM" "$@"
 }
 
-# Creates a container and takes its stdio from files below LAB/io, which are FIFOs' far ends.
 exits_with() { # CODE COMMAND...
 	local want=$1 got=0
 	shift

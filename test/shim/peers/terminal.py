@@ -6,6 +6,7 @@ Steps, one after the other:
     see:REGEX       wait until this has appeared after what the step before saw
     say:TEXT        type this; \\n, \\r, \\x03 and the like are understood
     size:ROWSxCOLS  change the size, which sends SIGWINCH
+    fit:ROWSxCOLS:REGEX  the same, again and again until this appears
     close           hang up
 Then it waits for the end. What the terminal showed goes to stdout, the exit status is the
 command's (128 + signal). A step that does not come about within 30 seconds is named on stderr,
@@ -45,6 +46,19 @@ class Terminal:
         rows, cols = map(int, text.split("x"))
         fcntl.ioctl(self.fd, termios.TIOCSWINSZ, struct.pack("HHHH", rows, cols, 0, 0))
 
+    def fit(self, text):
+        size, regex = text.split(":", 1)
+        rows, cols = map(int, size.split("x"))
+        for _ in range(LIMIT * 4):
+            self.size(f"{rows}x{cols - 1}")
+            self.size(size)
+            try:
+                self.see(regex, 0.25)
+                return
+            except TimeoutError:
+                pass
+        raise TimeoutError
+
     def read(self, end):
         if not select.select([self.fd], [], [], max(0, end - time.monotonic()))[0]:
             raise TimeoutError
@@ -56,8 +70,8 @@ class Terminal:
             raise Gone
         self.shown += data
 
-    def see(self, regex):
-        end = time.monotonic() + LIMIT
+    def see(self, regex, limit=LIMIT):
+        end = time.monotonic() + limit
         while True:
             found = re.compile(regex.encode(), re.M).search(self.shown, self.seen)
             if found:
@@ -100,7 +114,8 @@ def main():
             if verb == "close":
                 terminal.close()
             else:
-                {"see": terminal.see, "say": terminal.say, "size": terminal.size}[verb](text)
+                {"see": terminal.see, "say": terminal.say,
+                 "size": terminal.size, "fit": terminal.fit}[verb](text)
         step = "the end"
         status = terminal.finish()
         code = 128 + os.WTERMSIG(status) if os.WIFSIGNALED(status) else os.WEXITSTATUS(status)
