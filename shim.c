@@ -7,6 +7,7 @@
  * ready read it and note facts, then steps all operations and exits until nothing moves any more,
  * and then sends what is due and frees what is over. Nothing in it ever sleeps but the one ppoll.
  */
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
@@ -254,10 +255,19 @@ static void open_log(void)
 
 static void close_inherited(int from)
 {
+	struct dir dir = {0};
+	const struct dirent *d;
+
 	if (syscall(SYS_close_range, from, ~0U, 0) == 0)
 		return;
-	for (int fd = from, max = (int)sysconf(_SC_OPEN_MAX); fd < max; fd++)
-		close(fd);
+	dir.fd = open("/proc/self/fd", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	while (dir.fd >= 0 && (d = dir_next(&dir))) {
+		int fd = view_int(view_of(d->d_name));
+
+		if (fd >= from && fd != dir.fd)
+			close(fd);
+	}
+	fd_close(&dir.fd);
 }
 
 /* What systemd's readiness protocol would take for a message from containerd itself. */
@@ -395,8 +405,8 @@ static void raise_file_limit(void)
 
 static void daemon_main(void)
 {
-	raise_file_limit();
 	close_inherited(cmdline.socket[0] ? LISTEN_FD : LISTEN_FD + 1);
+	raise_file_limit();
 	setpgid(0, 0);
 	loop_init();
 	prctl(PR_SET_CHILD_SUBREAPER, 1);

@@ -565,17 +565,11 @@ static void largest_reply(void **state)
 
 static int server_setup(void **state)
 {
-	struct sockaddr_un at = {.sun_family = AF_UNIX};
-	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+	int err = tmp_make(state);
 
-	if (tmp_make(state) < 0)
-		return -1;
-	snprintf(at.sun_path, sizeof(at.sun_path), "%s", in_tmp("socket"));
-	if (bind(fd, (struct sockaddr *)&at, sizeof(at)) < 0 || listen(fd, 1024) < 0)
-		return -1;
-	server_listen(fd);
 	now = clock_ms();
-	return 0;
+	server_open();
+	return err;
 }
 
 static int server_teardown(void **state)
@@ -585,17 +579,6 @@ static int server_teardown(void **state)
 	server_sweep();
 	server_close();
 	return tmp_remove(state);
-}
-
-static int dial(void)
-{
-	struct sockaddr_un at = {.sun_family = AF_UNIX};
-	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-
-	snprintf(at.sun_path, sizeof(at.sun_path), "%s", in_tmp("socket"));
-	assert_true(fd >= 0);
-	assert_int_equal(connect(fd, (struct sockaddr *)&at, sizeof(at)), 0);
-	return fd;
 }
 
 static bool is_closed(int fd)
@@ -622,7 +605,7 @@ static unsigned int serve(unsigned int slot, struct request *last)
 static void call_and_answer(void **state)
 {
 	char buf[256];
-	int fd = dial();
+	int fd = client_open();
 	StartResponse start = {4711};
 	struct request rq;
 	struct reply r;
@@ -654,7 +637,7 @@ static void call_and_answer(void **state)
 static void requests_decoded(void **state)
 {
 	char buf[512], more[64];
-	int fd = dial();
+	int fd = client_open();
 	struct request rq;
 	size_t n;
 
@@ -724,7 +707,7 @@ static void broken_rules(void **state)
 		{4294967295, FRAME_REQUEST, {"\x0a\x01s", 3}, 0, NULL},
 		{4294967293, FRAME_REQUEST, {"", 0}, 3, "StreamID cannot be re-used and must increment"},
 	};
-	int fd = dial();
+	int fd = client_open();
 
 	(void)state;
 	server_accept();
@@ -760,7 +743,7 @@ static void streams_per_connection(void **state)
 {
 	char buf[256];
 	size_t n = put_request(buf, 1, "s", "m", (struct view){0});
-	int first = dial(), second = dial();
+	int first = client_open(), second = client_open();
 	struct request a, b;
 	struct reply r;
 
@@ -784,7 +767,7 @@ static void streams_per_connection(void **state)
 static void replies_in_any_order(void **state)
 {
 	char buf[256];
-	int fd = dial();
+	int fd = client_open();
 	struct origin from[50];
 	struct request rq;
 	struct reply r;
@@ -814,7 +797,7 @@ static void stale_origins(void **state)
 {
 	char buf[256];
 	size_t n = put_request(buf, 1, "s", "m", (struct view){0});
-	int fd = dial();
+	int fd = client_open();
 	struct request old, rq;
 	struct reply r;
 
@@ -830,7 +813,7 @@ static void stale_origins(void **state)
 	server_sweep();
 	assert_int_equal(conns_end, 0);
 	server_fail(old.from, 2, VIEW("to nobody"));
-	fd = dial();
+	fd = client_open();
 	server_accept();
 	assert_int_equal(send(fd, buf, n, 0), n);
 	assert_int_equal(serve(0, &rq), 1);
@@ -847,7 +830,7 @@ static void stale_origins(void **state)
 	serve(0, &rq);
 	server_sweep();
 	conns[0].gen = UINT16_MAX;
-	fd = dial();
+	fd = client_open();
 	server_accept();
 	assert_int_equal(conns[0].gen, 1);
 	server_fail((struct origin){0, 0, 1}, 2, VIEW("to nobody"));
@@ -861,7 +844,7 @@ static void swept_at_the_end(void **state)
 	char buf[256];
 	size_t n = put_request(buf, 1, "s", "m", (struct view){0});
 	unsigned int fds = open_fds();
-	int fd = dial();
+	int fd = client_open();
 	struct request rq;
 
 	(void)state;
@@ -881,7 +864,7 @@ static void swept_at_the_end(void **state)
 static void pending_replies_counted(void **state)
 {
 	static char text[100000];
-	int fd = dial();
+	int fd = client_open();
 	char buf[256];
 	struct request rq;
 	size_t n = put_request(buf, 1, "s", "m", (struct view){0});
@@ -926,10 +909,10 @@ static void accept_limit(void **state)
 		skip();
 	assert_int_equal(setrlimit(RLIMIT_NOFILE, &limit), 0);
 	for (int i = 0; i < CONN_MAX; i++)
-		fds[i] = dial();
+		fds[i] = client_open();
 	server_accept();
 	assert_int_equal(conns_end, CONN_MAX);
-	fd = dial();
+	fd = client_open();
 	server_accept();
 	assert_true(is_closed(fd));
 	close(fd);
@@ -938,7 +921,7 @@ static void accept_limit(void **state)
 	close(fds[100]);
 	serve(100, &rq);
 	server_sweep();
-	fds[100] = dial();
+	fds[100] = client_open();
 	server_accept();
 	assert_false(is_closed(fds[100]));
 	assert_true(conns[100].fd >= 0);
@@ -955,7 +938,7 @@ static void accept_limit(void **state)
 static void accept_pauses(void **state)
 {
 	struct rlimit old, none;
-	int fd = dial(), lowest = dup(0);
+	int fd = client_open(), lowest = dup(0);
 	struct ref ref;
 
 	(void)state;
@@ -1000,7 +983,7 @@ static void strangers_refused(void **state)
 		if (pid == 0) {
 			if (i == 0 ? setuid(65534) : setgid(65534))
 				_exit(1);
-			gone = (struct pollfd){dial(), POLLIN, 0};
+			gone = (struct pollfd){client_open(), POLLIN, 0};
 			_exit(poll(&gone, 1, 10000) != 1 || !is_closed(gone.fd));
 		}
 		{

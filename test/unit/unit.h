@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * unit.h - what the unit tests share: a directory of the test's own, a clock that can be put
- * forward, and a client that speaks TTRPC by hand.
+ * unit.h - what the unit tests share: a directory of the test's own, a clock that stands still,
+ * and a client that speaks TTRPC by hand.
  */
 #ifndef UNIT_H
 #define UNIT_H
@@ -140,30 +140,24 @@ static inline unsigned int open_fds(void)
 	return n;
 }
 
-/* ---- a clock that can be put forward ------------------------------------------------------- */
+/* ---- a clock of the test's own -------------------------------------------------------------- */
 
-/* With UNIT_CLOCK defined, clock_ms() is this much ahead of the kernel's. */
-static uint64_t clock_ahead_ms __attribute__((unused));
-
+/* With UNIT_CLOCK defined, time as the shim sees it stands still but for advance(). */
 #ifdef UNIT_CLOCK
+static uint64_t test_clock_ms = 1000000;
+
 int clock_gettime(clockid_t id, struct timespec *ts)
 {
-	int result = (int)syscall(SYS_clock_gettime, id, ts);
-
-	if (id == CLOCK_MONOTONIC) {
-		ts->tv_sec += (time_t)(clock_ahead_ms / 1000);
-		ts->tv_nsec += (long)(clock_ahead_ms % 1000) * 1000000;
-		if (ts->tv_nsec >= 1000000000) {
-			ts->tv_sec++;
-			ts->tv_nsec -= 1000000000;
-		}
-	}
-	return result;
+	if (id != CLOCK_MONOTONIC)
+		return (int)syscall(SYS_clock_gettime, id, ts);
+	ts->tv_sec = (time_t)(test_clock_ms / 1000);
+	ts->tv_nsec = (long)(test_clock_ms % 1000) * 1000000;
+	return 0;
 }
 
 static inline void advance(uint64_t ms)
 {
-	clock_ahead_ms += ms;
+	test_clock_ms += ms;
 	now = clock_ms();
 }
 #endif
@@ -261,6 +255,30 @@ static inline struct view get_bytes(struct view msg, unsigned int tag)
 
 	field_next(&msg, tag, &value);
 	return value;
+}
+
+/* The shim's socket, with a client. */
+static inline void server_open(void)
+{
+	struct sockaddr_un at = {.sun_family = AF_UNIX};
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+
+	snprintf(at.sun_path, sizeof(at.sun_path), "%s", in_tmp("socket"));
+	unlink(at.sun_path);
+	assert_int_equal(bind(fd, (struct sockaddr *)&at, sizeof(at)), 0);
+	assert_int_equal(listen(fd, 1024), 0);
+	server_listen(fd);
+}
+
+static inline int client_open(void)
+{
+	struct sockaddr_un at = {.sun_family = AF_UNIX};
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+
+	snprintf(at.sun_path, sizeof(at.sun_path), "%s", in_tmp("socket"));
+	assert_true(fd >= 0);
+	assert_int_equal(connect(fd, (struct sockaddr *)&at, sizeof(at)), 0);
+	return fd;
 }
 
 struct reply {

@@ -519,6 +519,8 @@ class World:
                 until(lambda: not self.left_over(), "everything to be gone", 10)
             except Late:
                 leaks = self.left_over()
+                leaks += [f"(runtime's log of {b.id}) {line}" for b in self.bundles
+                          for line in read_file(b.file("log.json"), "").splitlines()[-3:]]
             leaks += [f"bad event: {f}" for f in self.events.faults]
         for closer in self.closers:
             closer()

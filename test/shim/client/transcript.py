@@ -75,7 +75,8 @@ class Transcript:
         if isinstance(value, dict):
             return "{" + self.message(value) + "}"
         if isinstance(value, list):
-            return "[" + ", ".join(str(self.value(None, v)) for v in value) + "]"
+            items = [str(self.value(None, v)) for v in value]
+            return "[" + ", ".join(sorted(items) if key == "processes" else items) + "]"
         return self.normal(repr(value))
 
     def message(self, fields):

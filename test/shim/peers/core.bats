@@ -1,6 +1,6 @@
 #!/usr/bin/env bats
 # SPDX-License-Identifier: Apache-2.0
-# peers: 1.7/runc 1.7/crun-new 2.x/crun 2.x/runc-new
+# peers: 1.7/crun 1.7/runc-new 2.x/runc 2.x/crun-new
 #
 # core.bats - what ctr can do, on containerd 1.7 and 2.x, with runtimes old and new.
 
@@ -121,7 +121,7 @@ traps_term() { # PID: bit 15 - 1 of the caught signals
 	contains "$(ctr task ps "$ID")" "^$pid\b"
 	ctr task resume "$ID"
 	task_is "$ID" RUNNING
-	equal well "$(ctr_exec "$ID" echo well)" output
+	exec_says well "$ID" "echo well"
 	# A container that is killed while it is paused ends all the same.
 	ctr task pause "$ID"
 	ctr task kill -s KILL "$ID"
@@ -139,10 +139,10 @@ traps_term() { # PID: bit 15 - 1 of the caught signals
 	for code in 0 1 7 255; do
 		exits_with "$code" ctr_exec "$ID" sh -c "exit $code"
 	done
-	ctr_exec "$ID" sh -c 'seq 1 200000; echo wrong >&2' >"$LAB/out" 2>"$LAB/err"
+	ctr_exec "$ID" sh -c 'echo wrong >&2; seq 1 200000' >"$LAB/out" 2>"$LAB/err"
 	seq 1 200000 | cmp - "$LAB/out"
 	equal wrong "$(<"$LAB/err")" stderr
-	equal '/tmp 1000' "$(ctr_exec --cwd /tmp --user 1000 "$ID" sh -c 'echo $PWD $(id -u)')" output
+	exec_says '/tmp 1000' --cwd /tmp --user 1000 "$ID" 'echo $PWD $(id -u)'
 	mkfifo "$LAB/in"
 	ctr_exec "$ID" sh -c 'echo up >&2; cat' <"$LAB/in" >"$LAB/copy" 2>"$LAB/err" &
 	exec 8>"$LAB/in"
@@ -164,7 +164,7 @@ traps_term() { # PID: bit 15 - 1 of the caught signals
 	ctr task exec -d --exec-id one "$ID" sleep 1000
 	refuse ctr task exec -d --exec-id one "$ID" sleep 1000
 	contains "$output" 'id one: already exists'
-	equal well "$(ctr_exec "$ID" echo well)" output
+	exec_says well "$ID" "echo well"
 	refuse ctr_exec nobody true
 	contains "$output" 'not found'
 	ctr_rm "$ID"
@@ -308,7 +308,7 @@ exec-added:two exec-started:two exit:one:143 exit:two:137 exit:$ID:137 delete:13
 	equal "$pid" "$(task_pid "$ID-run")" "pid"
 	task_is "$ID-run" RUNNING
 	task_is "$ID-pause" PAUSED
-	equal well "$(ctr_exec "$ID-run" echo well)" output
+	exec_says well "$ID-run" "echo well"
 	refuse ctr task exec -d --exec-id one "$ID-run" true
 	contains "$output" 'already exists'
 	ctr task resume "$ID-pause"
@@ -371,12 +371,12 @@ events_end() { [[ $(events_of "$1") == *"$2" ]]; } # ID WORDS
 	done
 	shim_count_is 1
 	for i in 1 2 3; do
-		equal "$i" "$(ctr_exec "$ID-$i" echo "$i")" output
+		exec_says "$i" "$ID-$i" "echo $i"
 	done
 	ctr task kill -s KILL "$ID-1"
 	wait_for 20 task_is "$ID-1" STOPPED
 	ctr_rm "$ID-1" "$ID-2"
 	shim_count_is 1
-	equal well "$(ctr_exec "$ID-3" echo well)" output
+	exec_says well "$ID-3" "echo well"
 	ctr_rm "$ID-3"
 }

@@ -66,6 +66,20 @@ ctr_exec() {
 	ctr task exec --exec-id "e$RANDOM$RANDOM" "$@"
 }
 
+# A line that an exec writes. It ends once that has been heard: ctr may lose what a process writes
+# that is over before ctr has got round to reading.
+exec_says() { # WANTED [OPTION...] ID SCRIPT
+	local want=$1 script=${*: -1}
+	shift
+	mkfifo "$LAB/said.in"
+	ctr_exec "${@:1:$#-1}" sh -c "$script; read -r x; :" <"$LAB/said.in" >"$LAB/said" &
+	exec 7>"$LAB/said.in"
+	rm "$LAB/said.in"
+	wait_for 20 grep -qxF -- "$want" "$LAB/said"
+	exec 7>&-
+	wait "$!"
+}
+
 exits_with() { # CODE COMMAND...
 	local want=$1 got=0
 	shift

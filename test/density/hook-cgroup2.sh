@@ -1,0 +1,35 @@
+# SPDX-License-Identifier: Apache-2.0
+#
+# example for --hook: a functional smoke test of a shim on cgroup v2, run inside the guest
+# after the density run.  /etc/density.conf is already loaded by the caller's shell; reload it.
+. /etc/density.conf
+NP=; [ $PIVOT = no ] && NP=--no-pivot
+T="timeout 90"
+ok() { echo "ok   $*"; }; no() { echo "FAIL $*"; }
+run() { $T ctr run --runtime $RTNAME $NP "$@"; }
+# 1 output and exit status
+o=$(run --rm local/sleep:1 h1 /bin/sh -c 'echo hello; exit 7' 2>&1); r=$?
+[ "$o" = hello ] && [ $r = 7 ] && ok "stdout and exit status 7" || no "stdout/exit: '$o' rc=$r"
+# 2 limits land in the cgroup
+run -d --memory-limit 8388608 local/sleep:1 h2 /bin/sleep 1000 </dev/null >/dev/null 2>&1 || no "run h2"
+cg=/sys/fs/cgroup$(sed 's/^0:://' /proc/$(ctr t ls | awk '$1=="h2"{print $2}')/cgroup)
+[ "$(cat $cg/memory.max)" = 8388608 ] && ok "memory.max in $cg" || no "memory.max"
+# 3 metrics
+$T ctr t metrics h2 >/tmp/m 2>&1 && grep -q memory /tmp/m && ok "metrics: $(grep -c . /tmp/m) lines, $(grep -E '^memory.usage ' /tmp/m | tr -s ' ')" || no "metrics: $(tail -n 1 /tmp/m)"
+# 4 pause, resume
+$T ctr t pause h2 && [ "$(cat $cg/cgroup.freeze)" = 1 ] && ok "pause: $(ctr t ls | awk '$1=="h2"{print $3}')" || no pause
+$T ctr t resume h2 && [ "$(cat $cg/cgroup.freeze)" = 0 ] && ok resume || no resume
+# 5 exec
+o=$($T ctr t exec --exec-id e1 h2 /bin/sh -c 'echo in; exit 3' 2>&1); r=$?
+[ "$o" = in ] && [ $r = 3 ] && ok "exec, exit status 3" || no "exec: '$o' rc=$r"
+# 6 OOM: event seen, status 137
+$T ctr events >/tmp/ev 2>&1 & E=$!
+sleep 1
+run --memory-limit 4194304 local/sleep:1 h3 /bin/sh -c 'x=xxxxxxxxxxxxxxxx; while :; do x=$x$x; done' </dev/null >/tmp/o 2>&1; r=$?
+sleep 2; kill $E
+grep -q '/tasks/oom' /tmp/ev && ok "oom event, rc=$r" || no "no oom event, rc=$r"
+grep -q '/tasks/exit' /tmp/ev && ok "exit event" || no "no exit event"
+# 7 kill and delete; the shim is gone
+$T ctr t kill -s KILL h2; sleep 1; $T ctr t rm h2 >/dev/null 2>&1; $T ctr c rm h2; $T ctr c rm h3 2>/dev/null
+sleep 1; [ -d $cg ] && no "cgroup of h2 left" || ok "cgroup removed"
+[ -e /run/containerd/io.containerd.runtime.v2.task/default/h2 ] && no "bundle left" || ok "bundle removed"
