@@ -196,7 +196,7 @@ static struct stat socket_stat;
 static void take_socket(void)
 {
 	struct text dir = TEXT(self.socket_dir);
-	char buf[160];
+	char buf[160], *slash;
 	ssize_t n;
 
 	if (cmdline.socket[0]) {
@@ -228,8 +228,11 @@ static void take_socket(void)
 	if (socket_file[0] && stat(socket_file, &socket_stat) < 0)
 		socket_file[0] = '\0';
 	text_add(&dir, socket_file[0] ? view_of(socket_file) : VIEW(SOCKET_DIR "/"));
-	if (!dir.cut && dir.len > 0)
-		*strrchr(dir.at, '/') = '\0';
+	slash = strrchr(dir.at, '/');
+	if (slash)
+		*slash = '\0';
+	else
+		strcpy(self.socket_dir, ".");
 }
 
 static void remove_socket(void)
