@@ -95,6 +95,7 @@ demo: deps
 
 install: $(B)/nanoshim
 	install -D -m 0755 $(B)/nanoshim $(DESTDIR)$(PREFIX)/bin/nanoshim
+	install -D -m 0644 nanoshim.8 $(DESTDIR)$(PREFIX)/share/man/man8/nanoshim.8
 	for n in $(NAMES); do ln -sf nanoshim $(DESTDIR)$(PREFIX)/bin/$$n; done
 
 clean:

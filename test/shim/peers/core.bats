@@ -45,6 +45,7 @@ exec_events_are() { [[ $(exec_events "$1") == "$2" ]]; } # ID WORDS
 	exec 8>"$LAB/in"
 	wait_for 20 grep -qs up "$LAB/err"
 	cat "$LAB/data" >&8
+	wait_for 20 size_is "$LAB/out" 300000
 	exec 8>&-
 	exits_with 7 wait "$!"
 	cmp "$LAB/data" "$LAB/out"
@@ -60,9 +61,11 @@ exec_events_are() { [[ $(exec_events "$1") == "$2" ]]; } # ID WORDS
 }
 
 @test "run: 5 MiB each on stdout and stderr" {
-	ctr_run --rm "$ID" sh -c 'seq 1 700000 & seq 1 700000 >&2; wait' >"$LAB/out" 2>"$LAB/err"
-	seq 1 700000 | cmp - "$LAB/out"
-	seq 1 700000 | cmp - "$LAB/err"
+	seq 1 700000 >"$LAB/data"
+	heard "$LAB/out" "$(stat -c %s "$LAB/data")" \
+		ctr_run --rm "$ID" sh -c 'seq 1 700000 & seq 1 700000 >&2; wait; read -r x; :' 2>"$LAB/err"
+	cmp "$LAB/data" "$LAB/out"
+	cmp "$LAB/data" "$LAB/err"
 }
 
 # ---- in the background ---------------------------------------------------------------------------
@@ -139,18 +142,21 @@ traps_term() { # PID: bit 15 - 1 of the caught signals
 	for code in 0 1 7 255; do
 		exits_with "$code" ctr_exec "$ID" sh -c "exit $code"
 	done
-	ctr_exec "$ID" sh -c 'echo wrong >&2; seq 1 200000' >"$LAB/out" 2>"$LAB/err"
-	seq 1 200000 | cmp - "$LAB/out"
+	seq 1 200000 >"$LAB/data"
+	heard "$LAB/out" "$(stat -c %s "$LAB/data")" \
+		ctr_exec "$ID" sh -c 'echo wrong >&2; seq 1 200000; read -r x; :' 2>"$LAB/err"
+	cmp "$LAB/data" "$LAB/out"
 	equal wrong "$(<"$LAB/err")" stderr
 	exec_says '/tmp 1000' --cwd /tmp --user 1000 "$ID" 'echo $PWD $(id -u)'
 	mkfifo "$LAB/in"
 	ctr_exec "$ID" sh -c 'echo up >&2; cat' <"$LAB/in" >"$LAB/copy" 2>"$LAB/err" &
 	exec 8>"$LAB/in"
 	wait_for 20 grep -qs up "$LAB/err"
-	cat "$LAB/out" >&8
+	cat "$LAB/data" >&8
+	wait_for 20 size_is "$LAB/copy" "$(stat -c %s "$LAB/data")"
 	exec 8>&-
 	wait "$!"
-	cmp "$LAB/out" "$LAB/copy"
+	cmp "$LAB/data" "$LAB/copy"
 	rm "$LAB/in"
 	ctr_rm "$ID"
 }
@@ -160,7 +166,7 @@ traps_term() { # PID: bit 15 - 1 of the caught signals
 	refuse ctr_exec "$ID" no-such-command
 	contains "$output" 'OCI runtime exec failed: .*no-such-command.*not found'
 	refuse ctr_exec "$ID" /tmp
-	contains "$output" 'OCI runtime exec failed: .*([pP]ermission denied|is a directory)'
+	contains "$output" 'OCI runtime exec failed: .*([pP]ermission denied|is a directory|not a regular file)'
 	ctr task exec -d --exec-id one "$ID" sleep 1000
 	refuse ctr task exec -d --exec-id one "$ID" sleep 1000
 	contains "$output" 'id one: already exists'
@@ -193,10 +199,18 @@ exec-added:two exec-started:two exit:one:143 exit:two:137 exit:$ID:137 delete:13
 @test "exec: thirty at once, each with its own output and exit code" {
 	local i pids=()
 	ctr_run -d "$ID" sleep 1000
+	mkfifo "$LAB/in"
 	for i in {1..30}; do
-		ctr_exec "$ID" sh -c "seq $i 20000; exit $i" >"$LAB/out.$i" 2>"$LAB/err.$i" &
+		ctr_exec "$ID" sh -c "seq $i 20000; read -r x; exit $i" \
+			<"$LAB/in" >"$LAB/out.$i" 2>"$LAB/err.$i" &
 		pids[i]=$!
 	done
+	exec 8>"$LAB/in"
+	for i in {1..30}; do
+		wait_for 30 grep -qsx 20000 "$LAB/out.$i"
+	done
+	exec 8>&-
+	rm "$LAB/in"
 	for i in {1..30}; do
 		exits_with "$i" wait "${pids[i]}"
 		seq "$i" 20000 | cmp - "$LAB/out.$i"

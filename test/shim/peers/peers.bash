@@ -66,18 +66,28 @@ ctr_exec() {
 	ctr task exec --exec-id "e$RANDOM$RANDOM" "$@"
 }
 
-# A line that an exec writes. It ends once that has been heard: ctr may lose what a process writes
-# that is over before ctr has got round to reading.
-exec_says() { # WANTED [OPTION...] ID SCRIPT
-	local want=$1 script=${*: -1}
-	shift
-	mkfifo "$LAB/said.in"
-	ctr_exec "${@:1:$#-1}" sh -c "$script; read -r x; :" <"$LAB/said.in" >"$LAB/said" &
-	exec 7>"$LAB/said.in"
-	rm "$LAB/said.in"
-	wait_for 20 grep -qxF -- "$want" "$LAB/said"
+# Runs a command whose stdin lasts until its stdout has all been read: ctr of 2.x drops what it has
+# not got round to reading when a process ends. The command must end when its stdin does.
+heard() { # FILE BYTES COMMAND...
+	local file=$1 bytes=$2 pid
+	shift 2
+	mkfifo "$LAB/stdin"
+	"$@" <"$LAB/stdin" >"$file" 7>&- &
+	pid=$!
+	exec 7>"$LAB/stdin"
+	rm "$LAB/stdin"
+	wait_for 30 size_is "$file" "$bytes"
 	exec 7>&-
-	wait "$!"
+	wait "$pid"
+}
+
+size_is() { [[ -e $1 && $(stat -c %s "$1") == "$2" ]]; } # FILE BYTES
+
+exec_says() { # LINE [OPTION...] ID SCRIPT
+	local line=$1 script=${*: -1}
+	shift
+	heard "$LAB/said" $((${#line} + 1)) ctr_exec "${@:1:$#-1}" sh -c "$script; read -r x; :"
+	equal "$line" "$(<"$LAB/said")" output
 }
 
 exits_with() { # CODE COMMAND...
