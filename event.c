@@ -28,6 +28,7 @@
 #include "ttrpc.pb.h"
 
 #define QUEUE_MAX (64U << 20)
+#define EVENT_MAX (FRAME_DATA_MAX - 256) /* the request around it must go into the frame, too */
 #define ANSWER_MS 5000
 #define LINGER_MS 1000
 #define REFUSALS_MAX 6
@@ -138,7 +139,7 @@ void event_push(const char *topic, const char *name, const pb_msgdesc_t *desc, c
 		.has_event = true,
 		.event = {{n.at, n.len}, {desc, msg}},
 	};
-	if (!pb_get_encoded_size(&size, &ForwardRequest_msg, &forward) || size > FRAME_DATA_MAX ||
+	if (!pb_get_encoded_size(&size, &ForwardRequest_msg, &forward) || size > EVENT_MAX ||
 	    !queue_room(sizeof(len) + size)) {
 		log_line(LOG_ERROR, "no memory for event %s: it is lost", t.at);
 		return;
@@ -201,8 +202,10 @@ void event_flush(void)
 			   .timeout_nano = ANSWER_MS * INT64_C(1000000)};
 
 	if (conn.dead) {
+		bool unanswered = in_flight;
+
 		hang_up();
-		if (failures++ > 0) /* the first time it was just an old connection */
+		if (unanswered && failures++ > 0) /* the first time it was just an old connection */
 			later();
 	}
 	if (in_flight && now >= limit) {

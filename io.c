@@ -134,6 +134,14 @@ static void url_path(const char *url, struct text *t)
 
 /* ---- logging binaries: contract 6.5 ---- */
 
+static bool has_key(const char *const *argv, int n, const char *key)
+{
+	for (int i = 1; i < n; i += 2)
+		if (strcmp(argv[i], key) == 0)
+			return true;
+	return false;
+}
+
 /* For each key of the query: the key, and its first value. */
 static int logger_args(const char *url, const char **argv, struct text *t)
 {
@@ -148,17 +156,13 @@ static int logger_args(const char *url, const char **argv, struct text *t)
 		if (key.len == 0)
 			continue;
 		add_decoded(t, key, true);
-		for (int i = 1; i < n; i += 2)
-			if (strcmp(argv[i], at) == 0)
-				at = NULL;
-		if (!at)
+		text_next(t);
+		if (has_key(argv, n, at))
 			continue;
-		t->len++;
 		argv[n++] = at;
 		argv[n++] = t->at + t->len;
-		text_add(t, VIEW("")); /* an empty value is an argument too */
-		add_decoded(t, value, true);
-		t->len++;
+		add_decoded(t, value, true); /* an empty one is an argument too */
+		text_next(t);
 	}
 	argv[n] = NULL;
 	return n;
@@ -175,13 +179,11 @@ static int logger_start(struct io *io, const struct stdio *s, const char *id, st
 		goto end;
 	argv[0] = spawned.path = t.at;
 	url_path(url, &t);
-	t.len++;
-	env[0] = t.at + t.len;
+	env[0] = text_next(&t);
 	text_printf(&t, "CONTAINER_ID=%s", id);
-	t.len++;
-	env[1] = t.at + t.len;
+	env[1] = text_next(&t);
 	text_printf(&t, "CONTAINER_NAMESPACE=%s", self.namespace);
-	t.len++;
+	text_next(&t);
 	env[2] = NULL;
 	logger_args(url, argv, &t);
 	if (t.cut || pipe2(out, O_CLOEXEC) < 0 || pipe2(err, O_CLOEXEC) < 0 || pipe2(ready, O_CLOEXEC) < 0) {
@@ -535,6 +537,9 @@ void io_want(struct io *io, unsigned int slot)
 
 static void pump_close(struct io *io, struct pump *p)
 {
+	pages_put(p->rest, PAGE);
+	p->rest = NULL;
+	p->rest_len = 0;
 	if (p->from == io->console)
 		p->from = -1;
 	if (p->to == io->console)
@@ -561,6 +566,29 @@ static bool has_room(const struct pump *p)
 	return poll(&to, 1, 0) == 1;
 }
 
+/* Writes what it takes; the rest of a page waits in one of the pump's own. Only terminals take less
+ * than they are given. */
+static void write_page(struct pump *p, struct view v)
+{
+	ssize_t n = write(p->to, v.at, v.len);
+
+	if (n < 0 && errno != EAGAIN) {
+		if (errno != EPIPE)
+			log_line(LOG_WARN, "output of a container is lost: %s", strerror(errno));
+		n = (ssize_t)v.len;
+	}
+	v = (struct view){v.at + (n > 0 ? n : 0), v.len - (size_t)(n > 0 ? n : 0)};
+	if (v.len > 0 && !p->rest)
+		p->rest = pages_get(PAGE);
+	if (v.len > 0 && p->rest)
+		memmove(p->rest, v.at, v.len);
+	p->rest_len = p->rest ? (uint32_t)v.len : 0;
+	if (v.len == 0 && p->rest) {
+		pages_put(p->rest, PAGE);
+		p->rest = NULL;
+	}
+}
+
 /* One move. What splice(2) would say: bytes moved, 0 at the end, or -1 with errno. */
 static ssize_t move(struct pump *p)
 {
@@ -577,9 +605,14 @@ static ssize_t move(struct pump *p)
 		errno = EAGAIN;
 		return -1;
 	}
+	if (p->rest_len > 0) {
+		n = p->rest_len;
+		write_page(p, (struct view){p->rest, p->rest_len});
+		return n;
+	}
 	n = read(p->from, scratch.copy, sizeof(scratch.copy));
-	if (n > 0 && write_all(p->to, (struct view){scratch.copy, (size_t)n}) < 0 && errno != EPIPE)
-		log_line(LOG_WARN, "output of a container is lost: %s", strerror(errno));
+	if (n > 0)
+		write_page(p, (struct view){scratch.copy, (size_t)n});
 	return n;
 }
 
@@ -614,8 +647,9 @@ void io_pump(struct io *io, enum stream stream)
 		/* Nothing to read, or no room? Input that has ended does not need any room. */
 		if (poll(ends, 2, 0) < 0)
 			return;
-		p->blocked = (ends[0].revents & POLLIN) && !(ends[1].revents & (POLLOUT | POLLERR));
-		if (!(ends[0].revents & POLLIN) &&
+		p->blocked = ((ends[0].revents & POLLIN) || p->rest_len > 0) &&
+			     !(ends[1].revents & (POLLOUT | POLLERR));
+		if (!(ends[0].revents & POLLIN) && p->rest_len == 0 &&
 		    ((ends[0].revents & (POLLHUP | POLLERR)) || (io->exited && p->from == io->console)))
 			ended(io, p);
 		return;

@@ -597,16 +597,13 @@ static void checkpoint_run(struct op *op, const struct container *c)
 	args[n++] = "--image-path";
 	args[n++] = t.at;
 	text_add(&t, rq.path);
-	t.len++;
 	args[n++] = "--work-path";
-	args[n++] = t.at + t.len;
+	args[n++] = text_next(&t);
 	work_path(c, &o, &t);
-	t.len++;
 	if (o.parent_path.len > 0) {
 		args[n++] = "--parent-path";
-		args[n++] = t.at + t.len;
+		args[n++] = text_next(&t);
 		text_add(&t, o.parent_path);
-		t.len++;
 	}
 	if (o.open_tcp)
 		args[n++] = "--tcp-established";
@@ -618,9 +615,8 @@ static void checkpoint_run(struct op *op, const struct container *c)
 		args[n++] = "--file-locks";
 	while (n < ARGS_MAX - 4 && field_next(&rest, CheckpointOptions_empty_namespaces_tag, &ns)) {
 		args[n++] = "--empty-ns";
-		args[n++] = t.at + t.len;
+		args[n++] = text_next(&t);
 		text_add(&t, ns);
-		t.len++;
 	}
 	if (!o.exit)
 		args[n++] = "--leave-running";

@@ -157,7 +157,7 @@ static void log_path(const struct runtime *rt, struct text *t)
 void run_start(struct run *run, const struct runtime *rt, const char *const *args, const int *stdio,
 	       struct view input)
 {
-	struct text t = TEXT(scratch.args);
+	struct text t = TEXT(scratch.args), path;
 	const char *argv[ARGS_MAX + 10];
 	int captured[3] = {-1, -1, -1}, n = 0;
 	struct spawn s = {.argv = argv, .cwd = rt->bundle, .fds = stdio ? stdio : captured, .fd_count = 3};
@@ -166,13 +166,12 @@ void run_start(struct run *run, const struct runtime *rt, const char *const *arg
 	*run = (struct run){.output = -1};
 	argv[n++] = rt->binary;
 	argv[n++] = "--root";
-	argv[n++] = t.at + t.len;
+	argv[n++] = t.at;
 	text_printf(&t, "%s/%s", rt->root, self.namespace);
-	t.len++; /* keeps the NUL */
 	argv[n++] = "--log";
-	argv[n++] = t.at + t.len;
-	run->log_end = stat((log_path(rt, &t), argv[n - 1]), &st) == 0 ? st.st_size : 0;
-	t.len++;
+	argv[n++] = text_next(&t);
+	log_path(rt, &t);
+	run->log_end = stat(argv[n - 1], &st) == 0 ? st.st_size : 0;
 	argv[n++] = "--log-format";
 	argv[n++] = "json";
 	if (rt->systemd_cgroup)
@@ -181,12 +180,10 @@ void run_start(struct run *run, const struct runtime *rt, const char *const *arg
 		argv[n++] = args[i];
 	argv[n] = NULL;
 
-	s.path = t.at + t.len;
-	t.at += t.len;
-	t.cap -= t.len;
-	t.len = 0;
-	run->error = t.cut || t.cap < 2 ? -ENAMETOOLONG : find_binary(rt->binary, &t);
-	if (run->error == 0 && t.cut)
+	s.path = text_next(&t);
+	path = (struct text){.at = t.at + t.len, .cap = t.cap - t.len};
+	run->error = t.cut ? -ENAMETOOLONG : find_binary(rt->binary, &path);
+	if (run->error == 0 && path.cut)
 		run->error = -ENAMETOOLONG;
 	if (run->error < 0)
 		return;
@@ -261,7 +258,8 @@ static bool last_error(struct view lines, struct text *t)
 			msg = view_trim((struct view){t->at + start, t->len - start});
 			memmove(t->at + start, msg.at, msg.len);
 			t->len = start + msg.len;
-			found = true;
+			t->at[t->len] = '\0';
+			found = msg.len > 0;
 		}
 		json_close(&j);
 	}

@@ -111,6 +111,8 @@ struct pump {
 	bool open;    /* both ends are there, bytes flow */
 	bool blocked; /* the reader is behind: wait for it, not for more */
 	bool by_copy; /* the target takes no splice(2) */
+	char *rest;   /* a page for what a terminal did not take of what was read; NULL: nothing */
+	uint32_t rest_len;
 };
 
 struct io {

@@ -112,7 +112,7 @@ void conn_receive(struct conn *c)
 		n = recv(c->fd, to, room, MSG_DONTWAIT);
 	while (n < 0 && errno == EINTR);
 	if (n <= 0) {
-		c->dead = n == 0 || (errno != EAGAIN && errno != ENOMEM && errno != ENOBUFS);
+		c->dead |= n == 0 || (errno != EAGAIN && errno != ENOMEM && errno != ENOBUFS);
 		return;
 	}
 	if (rx->at) {
@@ -206,7 +206,7 @@ void conn_flush(struct conn *c)
 		if (n < 0 && errno == EINTR)
 			continue;
 		if (n < 0) {
-			c->dead = errno != EAGAIN && errno != ENOMEM && errno != ENOBUFS;
+			c->dead |= errno != EAGAIN && errno != ENOMEM && errno != ENOBUFS;
 			break;
 		}
 		done += (size_t)n;

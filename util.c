@@ -124,6 +124,10 @@ void text_add(struct text *t, struct view v)
 {
 	size_t room = t->cap - 1 - t->len;
 
+	if (t->len >= t->cap) {
+		t->cut = true; /* not even its NUL has room */
+		return;
+	}
 	if (v.len > room) {
 		t->cut = true;
 		v.len = room;
@@ -143,9 +147,11 @@ static void add_number(struct text *t, unsigned long value, bool negative, unsig
 	do
 		*--at = "0123456789abcdef"[value % base];
 	while ((value /= base) > 0);
-	if (negative)
+	if (negative && fill == ' ')
 		*--at = '-';
-	for (width -= (int)(buf + sizeof(buf) - at); width > 0; width--)
+	else if (negative)
+		text_add(t, VIEW("-"));
+	for (width -= (int)(buf + sizeof(buf) - at) + (negative && fill != ' '); width > 0; width--)
 		text_add(t, (struct view){&fill, 1});
 	text_add(t, (struct view){at, (size_t)(buf + sizeof(buf) - at)});
 }
@@ -178,7 +184,7 @@ void text_vprintf(struct text *t, const char *fmt, va_list args)
 		switch (*fmt) {
 		case 's':
 			v.at = va_arg(args, const char *);
-			v.len = precision >= 0 ? strnlen(v.at, (size_t)precision) : strlen(v.at);
+			v.len = precision < 0 ? strlen(v.at) : precision > 0 ? strnlen(v.at, (size_t)precision) : 0;
 			text_add(t, v);
 			break;
 		case 'c':
@@ -210,17 +216,31 @@ void text_printf(struct text *t, const char *fmt, ...)
 	va_end(args);
 }
 
+char *text_next(struct text *t)
+{
+	if (t->len + 1 < t->cap)
+		t->at[++t->len] = '\0';
+	else
+		t->cut = true;
+	return t->at + t->len;
+}
+
 void text_json(struct text *t, struct view v)
 {
 	for (size_t i = 0; i < v.len; i++) {
 		unsigned char c = (unsigned char)v.at[i];
+		char buf[8];
+		struct text one = TEXT(buf);
 
-		if (c == '"' || c == '\\')
-			text_add(t, VIEW("\\"));
 		if (c < 0x20)
-			text_printf(t, "\\u%04x", c);
+			text_printf(&one, "\\u%04x", c);
 		else
-			text_add(t, (struct view){v.at + i, 1});
+			text_printf(&one, c == '"' || c == '\\' ? "\\%c" : "%c", c);
+		if (t->len + one.len >= t->cap) {
+			t->cut = true; /* never within an escape */
+			return;
+		}
+		text_add(t, (struct view){buf, one.len});
 	}
 }
 
@@ -451,7 +471,7 @@ void logf_(enum log_level level, const char *fmt, ...)
 {
 	static const char *const names[] = {"debug", "info", "warning", "error"};
 	char line[1024], message[512];
-	struct text l = TEXT(line), m = TEXT(message);
+	struct text l = {.at = line, .cap = sizeof(line) - 2}, m = TEXT(message);
 	struct timespec ts;
 	struct tm tm;
 	va_list args;
@@ -466,8 +486,7 @@ void logf_(enum log_level level, const char *fmt, ...)
 		    tm.tm_year + 1900, tm.tm_mon + 1, tm.tm_mday, tm.tm_hour, tm.tm_min, tm.tm_sec,
 		    ts.tv_nsec, names[level]);
 	text_json(&l, (struct view){message, m.len});
-	if (l.len > sizeof(line) - 3)
-		l.len = sizeof(line) - 3;
+	l.cap = sizeof(line);
 	text_add(&l, VIEW("\"\n"));
 	n = write(STDERR_FILENO, line, l.len);
 	(void)n; /* no reader, or one that is stuck: the line is lost, the daemon goes on */
@@ -540,6 +559,10 @@ void sha256_hex(struct view v, char hex[65])
 
 /* ---- protobuf fields ---- */
 
+/* The message being decoded. A field of another wire type than its own nanopb hands over in a buffer
+ * on its own stack: no view may point there. */
+static struct view decoding;
+
 bool view_field(pb_istream_t *in, pb_ostream_t *out, const pb_field_t *field)
 {
 	struct view *v = field->pData;
@@ -549,6 +572,9 @@ bool view_field(pb_istream_t *in, pb_ostream_t *out, const pb_field_t *field)
 		/* A memory stream's state is the position in its buffer. */
 		struct view got = {in->state, in->bytes_left};
 
+		if ((uintptr_t)got.at < (uintptr_t)decoding.at ||
+		    (uintptr_t)got.at > (uintptr_t)decoding.at + decoding.len)
+			return true; /* unknown, like any other field */
 		if (PB_LTYPE(field->type) == PB_LTYPE_STRING && !utf8_valid(got))
 			PB_RETURN_ERROR(in, "string field contains invalid UTF-8");
 		if (!repeated)
@@ -594,6 +620,7 @@ bool msg_decode(struct view v, const pb_msgdesc_t *desc, void *msg)
 {
 	pb_istream_t in = pb_istream_from_buffer((const pb_byte_t *)v.at, v.len);
 
+	decoding = v;
 	return pb_decode_ex(&in, desc, msg, PB_DECODE_NOINIT);
 }
 

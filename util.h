@@ -52,6 +52,8 @@ void text_add(struct text *t, struct view v);
 /* %s %.*s %c %d %u %x with width, '0', l and z. */
 void text_printf(struct text *t, const char *fmt, ...) PRINTF(2, 3);
 void text_vprintf(struct text *t, const char *fmt, va_list args);
+/* Ends the text being built and begins another one behind its NUL, at the address returned. */
+char *text_next(struct text *t);
 /* An errno in the words of Go, which are the kernel's own: clients look for some of them. */
 const char *errno_text(int err);
 /* Adds v as the inside of a JSON string (without the quotes). */

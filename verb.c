@@ -151,26 +151,26 @@ static void launch_run(struct op *op, const struct container *c, struct proc *p,
 
 	pid_file = texts;
 	pid_path(p, &t);
-	t.len++;
 	unlink(pid_file); /* one of a former life must not be taken for this one's */
 	args[n++] = launch == LAUNCH_CREATE ? "create" : launch == LAUNCH_EXEC ? "exec" : "restore";
 	if (launch == LAUNCH_EXEC) {
 		args[n++] = "--process";
-		args[n++] = t.at + t.len;
+		args[n++] = text_next(&t);
 		exec_spec_path(p, &t);
-		t.len++;
 	}
 	if (launch == LAUNCH_RESTORE) {
 		args[n++] = "--image-path";
 		args[n++] = c->checkpoint;
 		args[n++] = "--work-path";
-		args[n++] = c->criu_work[0] ? c->criu_work : t.at + t.len;
+		args[n] = text_next(&t);
 		text_printf(&t, "%s/work", c->runtime.bundle);
-		t.len++;
+		if (c->criu_work[0])
+			args[n] = c->criu_work;
+		n++;
 	}
 	if (p->stdio.terminal) {
 		args[n++] = "--console-socket";
-		args[n++] = t.at + t.len;
+		args[n++] = text_next(&t);
 		io_console_path(&p->io, &t);
 	}
 	if (launch != LAUNCH_CREATE)
@@ -190,6 +190,10 @@ static void launch_run(struct op *op, const struct container *c, struct proc *p,
 	args[n++] = c->id;
 	args[n] = NULL;
 	op->launching = true;
+	if (t.cut) {
+		op->run.error = -ENAMETOOLONG;
+		return;
+	}
 	run_start(&op->run, &c->runtime, args, p->stdio.terminal ? NULL : p->io.ends, (struct view){0});
 	io_started(&p->io);
 }

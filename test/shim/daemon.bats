@@ -94,8 +94,8 @@ note() { echo "# $*" >&3; }
 	local dest=$LAB/dest bin=$LAB/dest/opt/x/bin name files
 	make -C "$ROOT" install DESTDIR="$dest" PREFIX=/opt/x >"$LAB/make.log" 2>&1 ||
 		fail "$(<"$LAB/make.log")"
-	mapfile -t files < <(find "$dest" -type f)
-	equal "$bin/nanoshim" "${files[*]}" "regular files"
+	mapfile -t files < <(find "$bin" -type f)
+	equal "$bin/nanoshim" "${files[*]}" "regular files in bin"
 	cmp "$bin/nanoshim" "$ROOT/build/nanoshim"
 	for name in containerd-shim-{runc,crun,nano}-v2 containerd-shim-runc-v1; do
 		[[ $bin/$name -ef $bin/nanoshim ]] || fail "no link: $name"

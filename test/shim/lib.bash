@@ -172,7 +172,7 @@ lab_up() { # [NAME=FILE for bin/ ...], default: the shim under test under all it
 	echo $! >"$LAB/guard.pid"
 	disown $!
 	LAB_MNT=/proc/$!/ns/mnt
-	if ! wait_for 20 test -e "$LAB/ready"; then
+	if ! { wait_for 20 guard_said && [[ -e $LAB/ready ]]; }; then
 		cat "$LAB/guard.log" >&2
 		return 1
 	fi
@@ -203,6 +203,7 @@ lab_guard() { # LAB NS OWNER
 	lab_wipe
 }
 
+guard_said() { [[ -e $LAB/ready ]] || dead "$(<"$LAB/guard.pid")"; }
 in_lab() { nsenter --mount="$LAB_MNT" -- "$@"; }
 
 lab_cgroups() { # the directories of ours, children first
@@ -303,12 +304,13 @@ containerd_start() {
 		</dev/null >>"$LAB/containerd.log" 2>&1 3>&- 4>&- 5>&- 6>&- 7>&- 8>&- 9>&- &
 	echo $! >"$LAB/containerd.pid"
 	disown $!
-	if ! wait_for 30 ctr_answers; then
+	if ! { wait_for 30 containerd_said && ctr_answers; }; then
 		tail -n 20 "$LAB/containerd.log" >&2
 		return 1
 	fi
 }
 
+containerd_said() { ctr_answers || dead "$(<"$LAB/containerd.pid")"; }
 ctr_answers() { CTR_TIMEOUT=5 ctr version >/dev/null 2>&1; }
 
 containerd_kill() { # [SIGNAL], default KILL

@@ -818,7 +818,6 @@ int main(int argc, char **argv)
 
 	if (argc > 2 && strcmp(argv[1], "--report") == 0)
 		return report(argv[2]);
-	for (int fd = 3; fd < 64; fd++) /* what this program was given besides is nobody's business */
-		close(fd);
+	close_inherited();
 	return cmocka_run_group_tests(tests, setup, tmp_remove);
 }

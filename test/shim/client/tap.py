@@ -3,8 +3,7 @@
 
 Every test gets a World of its own, which is closed after it; what the shim left behind fails the
 test. A test marked @better asserts what nanoshim does better than the Go shim: when the shim under
-test is built by Go, its failure is reported as a TODO and does not count. So is that of a test
-marked @later, with any shim.
+test is built by Go, its failure is reported as a TODO and does not count.
 
 usage: test_*.py [-j N] [-v] [-l] [NAME...]     (a NAME matches where it occurs in a test's name)
 """
@@ -36,14 +35,6 @@ def better(reason):
     """Put below @test: nanoshim is to be better than the Go shim here."""
     def mark(fn):
         fn.better = reason
-        return fn
-    return mark
-
-
-def later(reason):
-    """Put below @test: no shim has to pass it yet. To be taken away when the time has come."""
-    def mark(fn):
-        fn.later = reason
         return fn
     return mark
 
@@ -130,7 +121,7 @@ def main():
     try:
         for number, (fn, future) in enumerate([(t, pool.submit(run_one, t)) for t in tests], 1):
             passed, skipped, trouble, seconds = future.result()
-            reason = getattr(fn, "later", None) or (getattr(fn, "better", None) if go else None)
+            reason = getattr(fn, "better", None) if go else None
             line = f"{'ok' if passed else 'not ok'} {number} - {fn.__name__.replace('_', ' ')}"
             line += f" # SKIP {skipped}" if skipped else f" # TODO {reason}" if reason else ""
             print(line)

@@ -16,7 +16,7 @@ import time
 
 from shim import (CREATED, RUNNING, STOPPED, Closed, Late, RpcError, alive, children, fds, read_all, read_file,
                   sockets, until)
-from tap import Skip, better, check, contains, equal, later, main, test, test_both
+from tap import Skip, better, check, contains, equal, main, test, test_both
 from ttrpc import ALREADY_EXISTS, DEADLINE_EXCEEDED, NOT_FOUND, UNKNOWN
 from wire import ZERO_TIME, pack
 
@@ -673,7 +673,7 @@ def create_takes_the_options_of_other_runtime_names(w):
 
 
 @test
-@later("the options CRI sends for runtime names but runc's own")
+@better("the Go shim knows nothing of the options CRI sends for runtime names but runc's own")
 def create_takes_the_options_of_cri(w):
     toml = f'BinaryName = "{w.runtime}"\nRoot = "{w.runtime_root}"\n'.encode()
     config = os.path.join(w.dir, "options.toml")

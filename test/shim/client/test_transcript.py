@@ -6,7 +6,7 @@ The transcripts must be equal line by line but for the differences below, which 
 pair of lines (what the Go shim says, what we say; None where one side says nothing), in which * is
 anything, with its reason. A difference that is no longer seen fails too: the table stays true.
 
-usage: test_transcript.py [-a] [-j N] [SCENARIO...]      (-a: the scenarios of later stages as well)
+usage: test_transcript.py [-j N] [SCENARIO...]
 """
 
 import argparse
@@ -40,8 +40,6 @@ DIFFERENCES = [
      "Start c1 exec_id='late' -> error 9: container c1 init process is not running: failed precondition",
      "newer Go shims refuse this without asking the runtime"),
     ("exec_left_at_delete", "file done.pid 100644", None, "pid files of execs go with the container"),
-    ("restore_refusals", "delete c1 -> pid=-1 exit_status=137 *", "delete c1 -> pid=0 exit_status=137 *",
-     "there is no process 4294967295"),
 ]
 
 
@@ -76,7 +74,6 @@ def run(name):
 
 def main():
     parser = argparse.ArgumentParser()
-    parser.add_argument("-a", action="store_true", help="the scenarios of later stages as well")
     parser.add_argument("-j", type=int, default=4, help="scenarios at a time")
     parser.add_argument("names", nargs="*")
     args = parser.parse_args()
@@ -86,7 +83,7 @@ def main():
     if not os.path.exists(shim.GO_SHIM):
         print(f"1..0 # SKIP no {shim.GO_SHIM} to compare with")
         return 0
-    names = args.names or [n for n in transcript.SCENARIOS if args.a or n not in transcript.LATER]
+    names = args.names or list(transcript.SCENARIOS)
     same = shim.is_go(shim.SHIM)
     failed = 0
     print(f"1..{len(names)}", flush=True)

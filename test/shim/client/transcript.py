@@ -6,7 +6,7 @@ Every line is a request with its reply or error, or an event. What differs from 
 replaced: paths by <dir>, pids by <pid1>, <pid2>..., times by <time1>..., where equal ones get equal
 names. Two shims behave alike if their transcripts are equal: see test_transcript.py.
 
-usage: transcript.py [-a] [SCENARIO...]      ($SHIM is the shim; -a: those of LATER as well)
+usage: transcript.py [SCENARIO...]      ($SHIM is the shim)
 """
 
 import os
@@ -20,17 +20,11 @@ from ttrpc import PATIENCE, REQUEST, TASK2, Closed, Late, RpcError, frame, reque
 from wire import Malformed, ZERO_TIME, decode, field, pack, read_varint
 
 SCENARIOS = {}
-LATER = set()  # names of scenarios whose verbs are still to come
 
 
 def scenario(fn):
     SCENARIOS[fn.__name__] = fn
     return fn
-
-
-def later(fn):
-    LATER.add(fn.__name__)
-    return scenario(fn)
 
 
 class Transcript:
@@ -630,7 +624,7 @@ def what_the_runtime_forgot(s):
 # ---- exec -----------------------------------------------------------------------------------------------
 
 
-@later
+@scenario
 def exec_life(s):
     t = s.task()
     s.create(t)
@@ -663,7 +657,7 @@ def exec_life(s):
     s.events()
 
 
-@later
+@scenario
 def exec_refusals(s):
     t = s.task()
     s.exec(t, "e1", ["true"])
@@ -698,7 +692,7 @@ def exec_refusals(s):
     s.events()
 
 
-@later
+@scenario
 def exec_failures(s):
     t = s.task()
     s.create(t)
@@ -722,7 +716,7 @@ def exec_failures(s):
     s.events()
 
 
-@later
+@scenario
 def exec_exits(s):
     """Execs end before the init is told to have ended, in whatever order they really do."""
     t = s.task()
@@ -744,7 +738,7 @@ def exec_exits(s):
     s.events()
 
 
-@later
+@scenario
 def exec_left_at_delete(s):
     """Delete of the container does not ask for its execs."""
     t = s.task()
@@ -766,7 +760,7 @@ def exec_left_at_delete(s):
 # ---- pause, resume, update, stats, checkpoint -------------------------------------------------------------
 
 
-@later
+@scenario
 def pause(s):
     t = s.task()
     s.create(t)
@@ -799,7 +793,7 @@ def pause(s):
     s.events()
 
 
-@later
+@scenario
 def paused_and_killed(s):
     t = s.task()
     s.create(t)
@@ -814,7 +808,7 @@ def paused_and_killed(s):
     s.events()
 
 
-@later
+@scenario
 def update(s):
     t = s.task(memory=64 << 20)
     limit = json_any("LinuxResources", {"memory": {"limit": 32 << 20}})
@@ -873,7 +867,7 @@ def field_numbers(data, prefix="", depth=3):
     return found
 
 
-@later
+@scenario
 def stats(s):
     t = s.task(["sh", "-c", "i=0; while [ $i -lt 20000 ]; do i=$((i+1)); done; echo ready; sleep 1000"], stdio="out",
                memory=64 << 20)
@@ -897,7 +891,7 @@ def stats(s):
     s.events()
 
 
-@later
+@scenario
 def checkpoint_refusals(s):
     t = s.task()
     s.create(t)
@@ -911,7 +905,7 @@ def checkpoint_refusals(s):
     s.events()
 
 
-@later
+@scenario
 def restore_refusals(s):
     """With a checkpoint Create runs nothing; Start fails where there is no image."""
     t = s.task()
@@ -930,7 +924,7 @@ def restore_refusals(s):
 # ---- terminals --------------------------------------------------------------------------------------------
 
 
-@later
+@scenario
 def terminal(s):
     t = s.task(["sh", "-c", "stty size; read x; stty size; read x; echo you said $x; exit 6"],
                stdio=("stdin", "stdout"), terminal=True)
@@ -954,7 +948,7 @@ def terminal(s):
     s.events()
 
 
-@later
+@scenario
 def terminal_of_an_exec(s):
     t = s.task()
     s.create(t)
@@ -977,7 +971,7 @@ def terminal_of_an_exec(s):
     s.events()
 
 
-@later
+@scenario
 def terminal_hang_up(s):
     """When stdin ends the terminal is closed, and the shell gets SIGHUP."""
     t = s.task(["sh", "-c", "trap 'exit 8' HUP; echo ready; while :; do sleep 0.05; done"], stdio=("stdin", "stdout"),
@@ -995,7 +989,7 @@ def terminal_hang_up(s):
     s.events()
 
 
-@later
+@scenario
 def resize_without_a_terminal(s):
     t = s.task()
     s.create(t)
@@ -1012,7 +1006,7 @@ def resize_without_a_terminal(s):
 # ---- other streams ----------------------------------------------------------------------------------------
 
 
-@later
+@scenario
 def file_streams(s):
     """A file of its own for each stream: of one file for both the Go shim may lose a part."""
     for name, scheme in (("plain", ""), ("url", "file://")):
@@ -1033,7 +1027,7 @@ def file_streams(s):
     s.events()
 
 
-@later
+@scenario
 def logger_streams(s):
     result = os.path.join(s.world.dir, "logged")
     logger = s.world.script("logger", f"""trap '' TERM
@@ -1054,7 +1048,7 @@ echo end >> {result}""")
     s.events()
 
 
-@later
+@scenario
 def out_of_memory(s):
     t = s.task(["sh", "-c", "read x; tail /dev/zero; echo $?; read x; exit 5"], stdio="all", memory=8 << 20)
     t.bundle.config["linux"]["resources"]["memory"]["swap"] = 8 << 20
@@ -1091,10 +1085,7 @@ def play(name, binary):
 
 def main():
     shim.make_room_for_crun()
-    names = [n for n in sys.argv[1:] if n != "-a"]
-    if not names:
-        names = [n for n in SCENARIOS if "-a" in sys.argv or n not in LATER]
-    for name in names:
+    for name in sys.argv[1:] or SCENARIOS:
         print(f"== {name}")
         print("\n".join(play(name, shim.SHIM)), flush=True)
     return 0

@@ -1,6 +1,6 @@
 #!/usr/bin/env bats
 # SPDX-License-Identifier: Apache-2.0
-# peers: 1.7/crun 1.7/runc-new 2.x/runc 2.x/crun-new
+# peers: 1.6/crun 1.7/runc-new 2.x/runc 2.x/crun-new
 #
 # core.bats - what ctr can do, on containerd 1.7 and 2.x, with runtimes old and new.
 
@@ -166,7 +166,7 @@ traps_term() { # PID: bit 15 - 1 of the caught signals
 	refuse ctr_exec "$ID" no-such-command
 	contains "$output" 'OCI runtime exec failed: .*no-such-command.*not found'
 	refuse ctr_exec "$ID" /tmp
-	contains "$output" 'OCI runtime exec failed: .*([pP]ermission denied|is a directory|not a regular file)'
+	contains "$output" 'OCI runtime exec failed: .*([pP]ermission denied|is a directory|[nN]ot permitted)'
 	ctr task exec -d --exec-id one "$ID" sleep 1000
 	refuse ctr task exec -d --exec-id one "$ID" sleep 1000
 	contains "$output" 'id one: already exists'
@@ -268,17 +268,17 @@ exec-added:two exec-started:two exit:one:143 exit:two:137 exit:$ID:137 delete:13
 # ---- logs ----------------------------------------------------------------------------------------
 
 @test "--log-uri file://: the log goes on while containerd is dead and after it is back" {
-	mkfifo "$LAB/fifo/$ID"
+	mkfifo "$LAB/fifo/$ID".{1..3} # one each: the next reader could still meet the last writer
 	ctr_run -d --log-uri "file://$LAB/log-$ID" \
 		--mount "type=bind,src=$LAB/fifo,dst=/fifo,options=rbind:ro" "$ID" \
-		sh -c "for i in 1 2 3; do read -r x </fifo/$ID; echo line \$i; done; echo end >&2; exit 4"
-	feed "$LAB/fifo/$ID"
+		sh -c "for i in 1 2 3; do read -r x </fifo/$ID.\$i; echo line \$i; done; echo end >&2; exit 4"
+	feed "$LAB/fifo/$ID.1"
 	wait_for 20 grep -q 'line 1' "$LAB/log-$ID"
 	containerd_kill
-	feed "$LAB/fifo/$ID"
+	feed "$LAB/fifo/$ID.2"
 	wait_for 20 grep -q 'line 2' "$LAB/log-$ID"
 	containerd_start
-	feed "$LAB/fifo/$ID"
+	feed "$LAB/fifo/$ID.3"
 	wait_for 20 task_is "$ID" STOPPED
 	equal "end line 1 line 2 line 3" "$(sort "$LAB/log-$ID" | paste -sd ' ')" log
 	contains "$(ctr task rm "$ID" 2>&1)" 'exit code 4'
