@@ -264,7 +264,18 @@ static void delete_succeeded(struct op *op, struct container *c, struct proc *p)
 	op_done(op, &DeleteResponse_msg, &r);
 }
 
-/* The runtime forgets the container; a checkpoint may have made it do so before. */
+/* Does the runtime still know of the container? Both keep its state in a directory of that name. */
+static bool forgotten(const struct container *c)
+{
+	char buf[1024];
+	struct text state = TEXT(buf);
+
+	text_printf(&state, "%s/%s/%s", c->runtime.root, self.namespace, c->id);
+	return !state.cut && access(state.at, F_OK) < 0 && errno == ENOENT;
+}
+
+/* The runtime forgets the container; a checkpoint, or the `delete` action, may have made it do so
+ * before. */
 static void delete_ran(struct op *op, struct container *c)
 {
 	struct text *why;
@@ -274,7 +285,7 @@ static void delete_ran(struct op *op, struct container *c)
 	if (run_failed(&op->run)) {
 		why = op_error_text(op, CODE_UNKNOWN);
 		run_reason(&op->run, &c->runtime, "failed to delete task", why);
-		if (strstr(why->at, "does not exist")) {
+		if (strstr(why->at, "does not exist") || (op->run.error == 0 && forgotten(c))) {
 			op->code = 0;
 			why->len = 0;
 		}

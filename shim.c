@@ -188,61 +188,39 @@ static void print_version(void)
 
 /* ---- the daemon ---- */
 
-static char socket_file[128]; /* to be removed at the end, if it is still this one: */
-static struct stat socket_stat;
-
 /* The name we are found by stands in the bundle's `address`; the socket itself only knows the one
  * it was made under. */
 static void take_socket(void)
 {
 	struct text dir = TEXT(self.socket_dir);
-	char buf[160], *slash;
-	ssize_t n;
+	char buf[160], *path = buf, *slash;
+	int fd = LISTEN_FD, on = 0;
+	socklen_t len = sizeof(on);
 
+	buf[0] = '\0';
 	if (cmdline.socket[0]) {
-		struct text t = TEXT(socket_file);
-		int fd;
-
-		text_add(&t, view_of(cmdline.socket));
-		if (t.len > SOCKET_PATH_MAX)
+		if (strlen(cmdline.socket) > SOCKET_PATH_MAX)
 			die("\"%s\": unix socket path too long (> %d)", cmdline.socket, SOCKET_PATH_MAX);
-		unlink(socket_file);
-		fd = listen_at(socket_file);
+		strcpy(buf, cmdline.socket);
+		unlink(path);
+		fd = listen_at(path);
 		if (fd < 0)
-			die("listen unix %s: %s", cmdline.socket, strerror(errno));
-		server_listen(fd);
+			die("listen unix %s: %s", path, errno_text(errno));
 	} else {
-		struct text t = TEXT(socket_file);
-		int on = 0;
-		socklen_t len = sizeof(on);
-
-		if (getsockopt(LISTEN_FD, SOL_SOCKET, SO_ACCEPTCONN, &on, &len) < 0 || !on)
-			die("fd %d is no listening socket", LISTEN_FD);
-		fcntl(LISTEN_FD, F_SETFD, FD_CLOEXEC);
-		fcntl(LISTEN_FD, F_SETFL, O_NONBLOCK);
-		server_listen(LISTEN_FD);
-		n = file_read("address", buf, sizeof(buf));
-		if (n > 0 && view_starts((struct view){buf, (size_t)n}, "unix://"))
-			text_add(&t, (struct view){buf + 7, (size_t)n - 7});
+		if (getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &on, &len) < 0 || !on)
+			die("fd %d is no listening socket", fd);
+		fcntl(fd, F_SETFD, FD_CLOEXEC);
+		fcntl(fd, F_SETFL, O_NONBLOCK);
+		if (file_read("address", buf, sizeof(buf)) > 0 && view_starts(view_of(buf), "unix://"))
+			path += strlen("unix://");
 	}
-	if (socket_file[0] && stat(socket_file, &socket_stat) < 0)
-		socket_file[0] = '\0';
-	text_add(&dir, socket_file[0] ? view_of(socket_file) : VIEW(SOCKET_DIR "/"));
+	server_listen(fd, path);
+	text_add(&dir, path[0] ? view_of(path) : VIEW(SOCKET_DIR "/"));
 	slash = strrchr(dir.at, '/');
 	if (slash)
 		*slash = '\0';
 	else
 		strcpy(self.socket_dir, ".");
-}
-
-static void remove_socket(void)
-{
-	struct stat st;
-
-	if (socket_file[0] && stat(socket_file, &st) == 0 && st.st_ino == socket_stat.st_ino &&
-	    st.st_dev == socket_stat.st_dev)
-		unlink(socket_file);
-	socket_file[0] = '\0';
 }
 
 /* fd 2 becomes the FIFO that containerd copies to its own log. It is opened for both directions: so
@@ -385,7 +363,7 @@ static void finish(void)
 {
 	uint64_t limit = now + FLUSH_MS;
 
-	remove_socket();
+	server_hide();
 	server_accept(); /* whoever came by that name just now is served, or told by a closed connection */
 	server_close();
 	while (now < limit && (server_pending() > 0 || (!event_idle() && !event_hopeless()))) {

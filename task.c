@@ -211,8 +211,10 @@ static void shutdown_step(struct op *op)
 
 	if (!verb_decode(op, &ProcessRequest_msg, &rq))
 		return;
-	if (container_count() == 0 || self.v1)
+	if (container_count() == 0 || self.v1) {
 		task_shutdown = true;
+		server_hide(); /* before anyone is told: no `start` may find a daemon about to leave */
+	}
 	verb_end(op);
 }
 

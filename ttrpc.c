@@ -16,6 +16,7 @@
 #include <poll.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <pb_encode.h>
@@ -276,9 +277,28 @@ static unsigned int conns_end; /* slots from here on were never used, or are fre
 static int listener = -1;
 static uint64_t accept_again; /* paused until then: out of descriptors */
 
-void server_listen(int fd)
+/* The name we are found by, as long as it is still ours. */
+static char listener_path[128];
+static struct stat listener_stat;
+
+void server_listen(int fd, const char *path)
 {
+	struct text t = TEXT(listener_path);
+
 	listener = fd;
+	text_add(&t, view_of(path));
+	if (t.cut || stat(listener_path, &listener_stat) < 0)
+		listener_path[0] = '\0';
+}
+
+void server_hide(void)
+{
+	struct stat st;
+
+	if (listener_path[0] && stat(listener_path, &st) == 0 && st.st_ino == listener_stat.st_ino &&
+	    st.st_dev == listener_stat.st_dev)
+		unlink(listener_path);
+	listener_path[0] = '\0';
 }
 
 void server_close(void)

@@ -77,7 +77,9 @@ struct request {
 	int64_t timeout_nano;                 /* 0: none; negative: already over */
 };
 
-void server_listen(int fd);   /* takes over the listening socket */
+/* Takes over the listening socket; `path` is its name, empty if that is not known. */
+void server_listen(int fd, const char *path);
+void server_hide(void);       /* removes that name: nobody new finds us */
 void server_close(void);      /* stops listening */
 void server_want(void);       /* puts listener and connections into the poll set */
 void server_accept(void);     /* everyone who waits, and has our uid and gid */

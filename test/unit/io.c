@@ -1100,7 +1100,7 @@ int main(void)
 		IO_TEST(closed_early),
 	};
 
-	close_inherited();
+	close_others();
 	signal(SIGPIPE, SIG_IGN);
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

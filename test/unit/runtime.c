@@ -818,6 +818,6 @@ int main(int argc, char **argv)
 
 	if (argc > 2 && strcmp(argv[1], "--report") == 0)
 		return report(argv[2]);
-	close_inherited();
+	close_others();
 	return cmocka_run_group_tests(tests, setup, tmp_remove);
 }

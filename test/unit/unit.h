@@ -131,7 +131,7 @@ static inline void set_nonblocking(int fd)
 }
 
 /* What this program was given besides its standard streams is nobody's business. */
-static inline void close_inherited(void)
+static inline void close_others(void)
 {
 	for (int fd = 3; fd < 256; fd++)
 		close(fd);

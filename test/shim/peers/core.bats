@@ -226,7 +226,8 @@ exec-added:two exec-started:two exit:one:143 exit:two:137 exit:$ID:137 delete:13
 	ctr_words
 	output=$(exits_with 9 terminal 'see:# ' 'say:tty; stty size\n' 'see:/dev/(pts/0|console)' \
 		'see:24 80' size:33x101 'say:stty size; echo size\n' 'see:(33 101|24 80)[^$]*size' \
-		"say:echo g''o; sleep 1000\n" 'see:^go' 'say:\x03' 'see:# ' \
+		"say:sh -c 'trap \"echo i''nt; exit\" INT; echo g''o; while :; do sleep 0.05; done'\n" \
+		'see:^go' 'say:\x03' 'see:int' 'see:# ' \
 		'say:echo $((6 * 7)); exit 9\n' 'see:42' -- \
 		"${CTR_WORDS[@]}" run --rm -t "${OPTS[@]}" "$IMAGE" "$ID" sh)
 	contains "$output" '42'
