@@ -188,7 +188,7 @@ lab_up() { # [NAME=FILE for bin/ ...], default: the shim under test under all it
 # The guard holds the mount namespace. Where cgroup v1 and v2 are mixed, which crun refuses, it
 # hides the v2 hierarchy.
 lab_guard() { # LAB NS OWNER
-	local LAB=$1 NS=$2
+	local LAB=$1 NS=$2 turn pid
 	trap '' HUP INT TERM
 	mount --bind "$LAB/run" /run
 	if mountpoint -q /sys/fs/cgroup/unified; then
@@ -200,7 +200,14 @@ lab_guard() { # LAB NS OWNER
 	while alive "$3"; do
 		read -rt 1 -u 9 || :
 	done
+	# The owner may have left children that are just about to start something.
 	lab_wipe
+	for ((turn = 0; turn < 20; turn++)); do
+		for pid in $(lab_procs); do
+			kill -KILL "$pid" 2>/dev/null || :
+		done
+		read -rt 0.1 -u 9 || :
+	done
 }
 
 guard_said() { [[ -e $LAB/ready ]] || dead "$(<"$LAB/guard.pid")"; }
@@ -215,30 +222,29 @@ lab_cgroups() { # the directories of ours, children first
 	done
 }
 
-lab_procs() { # everything of ours but containerd: shims, runtimes, containers
-	local pid cg self
-	self=$(cat "$LAB/containerd.pid" 2>/dev/null || :)
+lab_procs() { # [PID]: everything of ours but for this one: containerd, shims, containers
+	local pid cg
 	{
 		grep -lzxF "NANOSHIM_LAB=$LAB" /proc/[0-9]*/environ 2>/dev/null | cut -d/ -f3 || :
 		lab_cgroups | while read -r cg; do
 			cat "$cg/cgroup.procs" 2>/dev/null || :
 		done
 	} | sort -un | while read -r pid; do
-		if [[ $pid != "$self" ]] && alive "$pid"; then
+		if [[ $pid != "${1:-}" ]] && alive "$pid"; then
 			echo "$pid"
 		fi
 	done
 }
 
-lab_wipe() { # ends every process of ours, then removes cgroups, mounts and files
+# Ends every process of ours, then removes cgroups, mounts and files; nothing starts any more.
+lab_wipe() {
 	local pid cg turn mnt
-	pid=$(cat "$LAB/containerd.pid" 2>/dev/null || :)
-	if [[ $pid ]] && grep -qzxF "NANOSHIM_LAB=$LAB" "/proc/$pid/environ" 2>/dev/null; then
-		kill -KILL "$pid" 2>/dev/null || :
-	fi
+	: >"$LAB/closed"
 	for ((turn = 0; turn < 100; turn++)); do
 		pid=$(lab_procs)
 		[[ $pid ]] || break
+		# shellcheck disable=SC2086 # a list of numbers
+		kill -KILL $pid 2>/dev/null || :
 		lab_cgroups | while read -r cg; do
 			if [[ -w $cg/freezer.state ]]; then
 				echo THAWED >"$cg/freezer.state" || :
@@ -246,8 +252,6 @@ lab_wipe() { # ends every process of ours, then removes cgroups, mounts and file
 				echo 0 >"$cg/cgroup.freeze" || :
 			fi
 		done 2>/dev/null
-		# shellcheck disable=SC2086 # a list of numbers
-		kill -KILL $pid 2>/dev/null || :
 		sleep 0.05
 	done
 	lab_cgroups 0 | while read -r cg; do
@@ -288,7 +292,7 @@ lab_reset() {
 	for id in $(ctr task ls -q 2>/dev/null); do
 		ctr task rm -f "$id" >/dev/null 2>&1 || :
 	done
-	for pid in $(lab_procs); do
+	for pid in $(lab_procs "$(<"$LAB/containerd.pid")"); do
 		kill -KILL "$pid" 2>/dev/null || :
 	done
 	rm -f "$LAB"/run/containerd/s/*
@@ -298,6 +302,7 @@ lab_reset() {
 }
 
 containerd_start() {
+	[[ -e $LAB/ready && ! -e $LAB/closed ]] || fail "the laboratory is closed" || return
 	setsid nsenter --mount="$LAB_MNT" -- \
 		env -i NANOSHIM_LAB="$LAB" PATH="$LAB/bin:$PATH" HOME=/root \
 		"$CONTAINERD" -c "$LAB/config.toml" \
@@ -503,7 +508,7 @@ events_are() { [[ $(events_of "$1") == "$2" ]]; } # ID WORDS
 
 leftovers() {
 	local pid what
-	for pid in $(lab_procs); do
+	for pid in $(lab_procs "$(<"$LAB/containerd.pid")"); do
 		echo "process $pid: $(tr '\0' ' ' 2>/dev/null <"/proc/$pid/cmdline" || :)"
 	done
 	for what in $(lab_cgroups); do

@@ -274,7 +274,7 @@ static inline void server_open(void)
 	unlink(at.sun_path);
 	assert_int_equal(bind(fd, (struct sockaddr *)&at, sizeof(at)), 0);
 	assert_int_equal(listen(fd, 1024), 0);
-	server_listen(fd);
+	server_listen(fd, at.sun_path);
 }
 
 static inline int client_open(void)

@@ -258,7 +258,6 @@ static void text_behind_the_end(void **state)
 	struct text t;
 
 	(void)state;
-	KNOWN_BUG(); /* the room computed there is SIZE_MAX: run_start() and others write on and on */
 	buf = malloc(8);
 	t = (struct text){.at = buf, .cap = 8};
 	text_add(&t, VIEW("0123456789"));
@@ -319,7 +318,6 @@ static void format_of_negatives_filled_up(void **state)
 {
 	(void)state;
 	same("%8d", -5);
-	KNOWN_BUG(); /* "0000-5"; nobody prints such a number so far */
 	same("%06d", -5);
 }
 
@@ -331,7 +329,6 @@ static void format_of_nothing(void **state)
 	struct view none = view_of(NULL);
 
 	(void)state;
-	KNOWN_BUG(); /* strnlen(NULL, 0): its argument is declared never to be NULL */
 	text_printf(&t, "<%.*s>", VIEW_FMT(none));
 	assert_string_equal(buf, "<>");
 }
@@ -743,7 +740,6 @@ static void log_lines_close_their_quotes(void **state)
 	char message[600];
 
 	(void)state;
-	KNOWN_BUG(); /* a line cut within an escape: its closing quote becomes a part of that */
 	for (size_t kind = 0; kind < COUNT(kinds); kind++)
 		for (size_t lead = 0; lead < 8; lead++) {
 			const char *text;
@@ -1049,7 +1045,6 @@ static void wrong_wire_types(void **state)
 	};
 
 	(void)state;
-	KNOWN_BUG(); /* nanopb hands these to view_field() in a buffer on its own stack */
 	for (size_t i = 0; i < COUNT(messages); i++) {
 		struct view msg = exact(messages[i].at, messages[i].len);
 		Request rq = {0};
