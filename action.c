@@ -80,7 +80,8 @@ static void read_bootstrap(struct bootstrap *b)
 				.debug = cmdline.debug};
 	if (in.len == 0)
 		return;
-	if (msg_decode(in, &BootstrapParams_msg, &params) && view_is(params.instance_id, cmdline.id) &&
+	if (msg_decode(in, &BootstrapParams_msg, &params) &&
+	    view_is(params.instance_id, cmdline.id) &&
 	    view_is(params.namespace, cmdline.namespace)) {
 		struct view extension;
 
@@ -105,7 +106,8 @@ static void read_bootstrap(struct bootstrap *b)
 /* The group a container belongs to, by its annotations; else it is on its own. Contract 1.5. */
 static void read_group(struct text *group)
 {
-	static const char *const keys[] = {"io.containerd.runc.v2.group", "io.kubernetes.cri.sandbox-id"};
+	static const char *const keys[] = {"io.containerd.runc.v2.group",
+					   "io.kubernetes.cri.sandbox-id"};
 	struct file config;
 	int annotations, value = -1, err = file_pages("config.json", &config);
 	struct json j;
@@ -207,7 +209,8 @@ static bool is_served(const char *path)
 {
 	struct sockaddr_un address;
 	int fd = unix_socket(path, &address);
-	bool served = connect(fd, (struct sockaddr *)&address, sizeof(address)) == 0 || errno == EAGAIN;
+	bool served = connect(fd, (struct sockaddr *)&address, sizeof(address)) == 0 ||
+		      errno == EAGAIN;
 
 	fd_close(&fd);
 	return served;
@@ -219,8 +222,10 @@ int listen_at(const char *path)
 	int fd = unix_socket(path, &address), err;
 	mode_t mask = umask(0177);
 
-	err = bind(fd, (struct sockaddr *)&address, sizeof(address)) < 0 || listen(fd, SOMAXCONN) < 0 ? errno
-												      : 0;
+	err = bind(fd, (struct sockaddr *)&address, sizeof(address)) < 0 ||
+			      listen(fd, SOMAXCONN) < 0
+		      ? errno
+		      : 0;
 	umask(mask);
 	if (err) {
 		fd_close(&fd);
@@ -232,9 +237,10 @@ int listen_at(const char *path)
 
 /* The listening socket for a new daemon at `path`, or -1 if one serves there already.
  *
- * The socket gets its name only when it listens already: it is made under another one and linked.
- * So whoever finds the name can connect. Starters of the same group take turns by a lock on the
- * directory, else two of them could both find the same dead socket and remove each other's new one. */
+ * The socket gets its name only when it listens already: it is made under another one and
+ * linked. So whoever finds the name can connect. Starters of the same group take turns by a lock
+ * on the directory, else two of them could both find the same dead socket and remove each
+ * other's new one. */
 static int claim_socket(const char *path)
 {
 	char dir_buf[SOCKET_PATH_MAX + 1], temp_buf[SOCKET_PATH_MAX + 32];
@@ -286,7 +292,8 @@ static int adjust_oom_score(pid_t daemon)
 	if (file_read(path.at, buf, sizeof(buf)) <= 0)
 		return 0;
 	is = view_trim(view_of(buf));
-	value = view_starts(is, "-") ? -view_int((struct view){is.at + 1, is.len - 1}) : view_int(is);
+	value = view_starts(is, "-") ? -view_int((struct view){is.at + 1, is.len - 1})
+				     : view_int(is);
 	text_printf(&score, "%d", value >= 1000 ? 1000 : value + 1);
 	oom_score_path(daemon, &path);
 	err = file_append(path.at, (struct view){score.at, score.len});
@@ -304,8 +311,9 @@ static int write_pid(pid_t daemon)
 
 static pid_t start_daemon(int listener, bool debug)
 {
-	const char *argv[] = {cmdline.argv0, "-namespace", cmdline.namespace, "-id",    cmdline.id,
-			      "-address", cmdline.address, debug ? "-debug" : NULL, NULL};
+	const char *argv[] = {
+		cmdline.argv0, "-namespace",    cmdline.namespace,       "-id", cmdline.id,
+		"-address",    cmdline.address, debug ? "-debug" : NULL, NULL};
 	const int fds[] = {-1, -1, -1, listener};
 	const struct spawn s = {.path = "/proc/self/exe",
 				.argv = argv,
@@ -339,7 +347,8 @@ static int join_cgroup(pid_t daemon, struct view cgroup)
 	hierarchies.fd = open("/sys/fs/cgroup", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	while (err == 0 && hierarchies.fd >= 0 && (d = dir_next(&hierarchies))) {
 		path.len = 0;
-		text_printf(&path, "/sys/fs/cgroup/%s%.*s/cgroup.procs", d->d_name, VIEW_FMT(cgroup));
+		text_printf(&path, "/sys/fs/cgroup/%s%.*s/cgroup.procs", d->d_name,
+			    VIEW_FMT(cgroup));
 		err = file_append(path.at, (struct view){pid.at, pid.len});
 		if (err == -ENOENT || err == -ENOTDIR)
 			err = 0; /* a hierarchy that does not have it */
@@ -483,8 +492,10 @@ static struct view runtime_features(const char *binary)
 		die("exec: \"%s\": executable file not found in $PATH", binary);
 	if (!buf || pipe2(out, O_CLOEXEC) < 0)
 		die("no memory");
-	pid = spawn(&(struct spawn){
-		.path = path.at, .argv = argv, .fds = (const int[]){-1, out[1], -1}, .fd_count = 3});
+	pid = spawn(&(struct spawn){.path = path.at,
+				    .argv = argv,
+				    .fds = (const int[]){-1, out[1], -1},
+				    .fd_count = 3});
 	fd_close(&out[1]);
 	while (len < CONFIG_MAX && (n = read(out[0], buf + len, CONFIG_MAX - len)) > 0)
 		len += (size_t)n;
@@ -519,7 +530,8 @@ void action_info(void)
 		info.has_options = true;
 		info.options = any;
 	}
-	text_add(&binary, options.binary_name.len > 0 ? options.binary_name : view_of(self.runtime));
+	text_add(&binary,
+		 options.binary_name.len > 0 ? options.binary_name : view_of(self.runtime));
 	info.features.value = runtime_features(binary.at);
 	if (info.features.value.len > 0) {
 		info.has_features = true;

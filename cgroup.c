@@ -153,8 +153,8 @@ static struct view path_below_mount(struct view path, struct view mounts, struct
 static void find_v1(struct view table, struct view mounts, struct text *cgroup)
 {
 	/* Those with numbers in them; the last two for lack of others, to know the processes. */
-	static const char names[][8] = {"pids", "memory", "cpu", "cpuacct", "blkio",
-					"hugetlb", "rdma", "devices", "freezer"};
+	static const char names[][8] = {"pids",    "memory", "cpu",     "cpuacct", "blkio",
+					"hugetlb", "rdma",   "devices", "freezer"};
 	struct view paths[COUNT(names)];
 
 	for (size_t i = 0; i < COUNT(names); i++) {
@@ -361,13 +361,13 @@ static const char v1[] =
 struct stats {
 	const char *cgroup;
 	pb_ostream_t out;
-	char *at;              /* where `out` writes to */
-	bool full;             /* it was not enough */
-	bool found;            /* a file was there, since this was last set to false */
-	struct view content;   /* of the file read last */
-	struct view size;      /* of huge pages, for the * */
-	struct view devices;   /* /proc/partitions */
-	char sizes[256];       /* all of them, each followed by a blank */
+	char *at;            /* where `out` writes to */
+	bool full;           /* it was not enough */
+	bool found;          /* a file was there, since this was last set to false */
+	struct view content; /* of the file read last */
+	struct view size;    /* of huge pages, for the * */
+	struct view devices; /* /proc/partitions */
+	char sizes[256];     /* all of them, each followed by a blank */
 	char file[FILE_MAX], partitions[FILE_MAX];
 };
 
@@ -719,7 +719,9 @@ static void read_sizes(struct stats *s)
 		view_cut(&name, '-');
 		size = number(name);
 		text_printf(&sizes, "%u%s ",
-			    (unsigned int)(size >> (size >> 20 ? 20 : size >> 10 ? 10 : 0)),
+			    (unsigned int)(size >> (size >> 20   ? 20
+						    : size >> 10 ? 10
+								 : 0)),
 			    size >> 20   ? "GB"
 			    : size >> 10 ? "MB"
 					 : "KB");
@@ -821,8 +823,7 @@ static int arm_v1(const char *cgroup)
 		add_dir(&path, cgroup, VIEW("memory"));
 		text_add(&path, VIEW("/cgroup.event_control"));
 		text_printf(&o, "%d %d", fd, control);
-		err = path.cut ? -ENAMETOOLONG
-			       : file_write(name, (struct view){order, o.len}, 0);
+		err = path.cut ? -ENAMETOOLONG : file_write(name, (struct view){order, o.len}, 0);
 	}
 	fd_close(&control);
 	if (err < 0)

@@ -59,7 +59,8 @@ static struct proc *proc_new(const struct container *c)
 
 void pid_path(const struct proc *p, struct text *t)
 {
-	text_printf(t, "%s/%s.pid", slots.containers[p->container].runtime.bundle, p->is_exec ? p->id : "init");
+	text_printf(t, "%s/%s.pid", slots.containers[p->container].runtime.bundle,
+		    p->is_exec ? p->id : "init");
 }
 
 void exec_spec_path(const struct proc *p, struct text *t)
@@ -158,7 +159,8 @@ struct proc *exec_find(const struct container *c, struct view exec_id)
 	for (unsigned int i = 0; i < procs_end; i++) {
 		struct proc *p = &slots.procs[i];
 
-		if (p->used && p->is_exec && p->container == c - slots.containers && view_is(exec_id, p->id))
+		if (p->used && p->is_exec && p->container == c - slots.containers &&
+		    view_is(exec_id, p->id))
 			return p;
 	}
 	return NULL;
@@ -181,7 +183,8 @@ struct proc *exec_of_pid(const struct container *c, pid_t pid)
 
 void proc_set_state(struct proc *p, enum state state)
 {
-	static const char *const names[STATES] = {"new",	"created", "restorable", "running", "paused", "stopped"};
+	static const char *const names[STATES] = {"new",     "created", "restorable",
+						  "running", "paused",  "stopped"};
 
 	log_line(LOG_DEBUG, "%s: %s -> %s (pid %d)", p->id, names[p->state], names[state], p->pid);
 	p->state = state;
@@ -268,7 +271,8 @@ void waits_check(void)
 		if (!w->from.gen)
 			continue;
 		if (w->deadline && now >= w->deadline)
-			server_fail(w->from, CODE_DEADLINE_EXCEEDED, VIEW("context deadline exceeded"));
+			server_fail(w->from, CODE_DEADLINE_EXCEEDED,
+				    VIEW("context deadline exceeded"));
 		else if (server_knows(w->from))
 			continue;
 		wait_end(w);

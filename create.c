@@ -2,9 +2,9 @@
 /*
  * create.c - Create: from a request and a bundle to a container whose init waits to be started.
  *
- * In order: a slot, the files that `delete` will need, the rootfs, and the launch (verb.c). Whatever
- * fails is undone in the opposite order: the runtime's container, the streams, the mounts, the slot.
- * Until all has gone well nobody but Shutdown knows of the container.
+ * In order: a slot, the files that `delete` will need, the rootfs, and the launch (verb.c).
+ * Whatever fails is undone in the opposite order: the runtime's container, the streams, the mounts,
+ * the slot. Until all has gone well nobody but Shutdown knows of the container.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -37,7 +37,7 @@ static bool private_pids(const struct container *c)
 
 		for (int ns = json_first(&j, all); ns >= 0; ns = json_next(&j, all, ns))
 			if (view_is(json_raw(&j, json_get(&j, ns, "type")), "pid"))
-				private = json_raw(&j, json_get(&j, ns, "path")).len == 0;
+		private = json_raw(&j, json_get(&j, ns, "path")).len == 0;
 		json_close(&j);
 	}
 	pages_put(config.at, config.cap);
@@ -56,7 +56,8 @@ static struct container *make_slot(struct op *op, const CreateTaskRequest *rq, c
 		return NULL;
 	}
 	if (container_find(rq->id)) {
-		op_error(op, CODE_ALREADY_EXISTS, "container %.*s: already exists", VIEW_FMT(rq->id));
+		op_error(op, CODE_ALREADY_EXISTS, "container %.*s: already exists",
+			 VIEW_FMT(rq->id));
 		return NULL;
 	}
 	c = container_new();
@@ -83,9 +84,9 @@ static struct container *make_slot(struct op *op, const CreateTaskRequest *rq, c
 	init->stdio.uid = o->io_uid;
 	init->stdio.gid = o->io_gid;
 	init->stdio.terminal = rq->terminal;
-	if (!c->id || !c->runtime.binary || !c->runtime.root || !c->runtime.bundle || !c->criu_work ||
-	    (rq->checkpoint.len > 0 && !c->checkpoint) || !path[STREAM_IN] || !path[STREAM_OUT] ||
-	    !path[STREAM_ERR]) {
+	if (!c->id || !c->runtime.binary || !c->runtime.root || !c->runtime.bundle ||
+	    !c->criu_work || (rq->checkpoint.len > 0 && !c->checkpoint) || !path[STREAM_IN] ||
+	    !path[STREAM_OUT] || !path[STREAM_ERR]) {
 		op_error(op, CODE_RESOURCE_EXHAUSTED, "a path is too long, or no memory is left");
 		container_free(c);
 		return NULL;
@@ -127,7 +128,8 @@ static bool prepare(struct op *op, struct container *c, const Options *o)
 	}
 	err = options_write(&c->runtime, o);
 	if (err < 0) {
-		op_error(op, CODE_UNKNOWN, "write %s/options.json: %s", c->runtime.bundle, errno_text(-err));
+		op_error(op, CODE_UNKNOWN, "write %s/options.json: %s", c->runtime.bundle,
+			 errno_text(-err));
 		return false;
 	}
 	c->private_pids = private_pids(c);
@@ -152,8 +154,9 @@ static struct container *begin(struct op *op)
 		return NULL;
 	}
 	if (!msg_decode(op->request, &CreateTaskRequest_msg, &rq))
-		op_error(op, CODE_INTERNAL, "ttrpc: error unmarshalling payload: proto: cannot parse "
-					    "invalid wire-format data");
+		op_error(op, CODE_INTERNAL,
+			 "ttrpc: error unmarshalling payload: proto: cannot parse "
+			 "invalid wire-format data");
 	else if (!options_decode(rq.options.type_url, rq.options.value, &options))
 		op_error(op, CODE_INVALID_ARGUMENT, "options of type %.*s: invalid argument",
 			 VIEW_FMT(rq.options.type_url));
@@ -265,7 +268,8 @@ void create_step(struct op *op)
 
 	case CREATE_UNDO:
 		if (run_failed(&op->run))
-			log_line(LOG_WARN, "%s: delete --force after a failed create failed", c->id);
+			log_line(LOG_WARN, "%s: delete --force after a failed create failed",
+				 c->id);
 		/* fall through */
 	case CREATE_UNMOUNT:
 		if (container_unmount(c) == -EBUSY && now < op->limit) {
@@ -278,7 +282,8 @@ void create_step(struct op *op)
 		return;
 	}
 
-	/* It has failed. What the runtime made, or may have made, must go before the rootfs does. */
+	/* It has failed. What the runtime made, or may have made, must go before the rootfs
+	 * does. */
 	op->limit = now + UMOUNT_LIMIT_MS;
 	op->deadline = 0;
 	op->expired = false;

@@ -119,7 +119,8 @@ static void add_decoded(struct text *t, struct view v, bool query)
 	}
 }
 
-/* The path of a file:// or binary:// URL; what stands for a host in it is passed over, as Go does. */
+/* The path of a file:// or binary:// URL; what stands for a host in it is passed over, as Go
+ * does. */
 static void url_path(const char *url, struct text *t)
 {
 	const char *rest;
@@ -186,7 +187,8 @@ static int logger_start(struct io *io, const struct stdio *s, const char *id, st
 	text_next(&t);
 	env[2] = NULL;
 	logger_args(url, argv, &t);
-	if (t.cut || pipe2(out, O_CLOEXEC) < 0 || pipe2(err, O_CLOEXEC) < 0 || pipe2(ready, O_CLOEXEC) < 0) {
+	if (t.cut || pipe2(out, O_CLOEXEC) < 0 || pipe2(err, O_CLOEXEC) < 0 ||
+	    pipe2(ready, O_CLOEXEC) < 0) {
 		result = t.cut ? -ENAMETOOLONG : -errno;
 		goto end;
 	}
@@ -197,8 +199,8 @@ end:
 	fd_close(&err[0]);
 	fd_close(&ready[1]);
 	if (result < 0) {
-		text_printf(why, "failed to start binary process: fork/exec %s: %s", t.at ? t.at : "",
-			    errno_text(-result));
+		text_printf(why, "failed to start binary process: fork/exec %s: %s",
+			    t.at ? t.at : "", errno_text(-result));
 		fd_close(&out[1]);
 		fd_close(&err[1]);
 		fd_close(&ready[0]);
@@ -231,7 +233,8 @@ int io_ready(const struct io *io, struct text *why)
 		return -EAGAIN;
 	if (!io->logger_failed)
 		return 0;
-	text_add(why, VIEW("logging binary did not call ready (it may have crashed or exited prematurely)"));
+	text_add(why, VIEW("logging binary did not call ready (it may have crashed or exited "
+			   "prematurely)"));
 	return -EIO;
 }
 
@@ -395,7 +398,8 @@ static int open_output(struct pump *p, const char *path, struct text *why)
 
 	/* A log that others rotate or append to; splice(2) refuses O_APPEND. */
 	p->by_copy |= !fifo && S_ISREG(st.st_mode);
-	p->to = open(path, O_WRONLY | O_NONBLOCK | O_CLOEXEC | (S_ISREG(st.st_mode) ? O_APPEND : 0));
+	p->to = open(path,
+		     O_WRONLY | O_NONBLOCK | O_CLOEXEC | (S_ISREG(st.st_mode) ? O_APPEND : 0));
 	if (p->to >= 0 && fifo)
 		p->keep = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
 	if (p->to >= 0 && (!fifo || p->keep >= 0)) {
@@ -404,7 +408,8 @@ static int open_output(struct pump *p, const char *path, struct text *why)
 	}
 	err = errno == ENXIO && fifo && p->to < 0 ? EAGAIN : errno;
 	text_printf(why,
-		    "failed to start io pipe copy: unable to copy pipes: containerd-shim: opening %s \"%s\" "
+		    "failed to start io pipe copy: unable to copy pipes: containerd-shim: opening "
+		    "%s \"%s\" "
 		    "failed",
 		    fifo ? "w/o fifo" : "file", path);
 	if (err != EAGAIN)
@@ -431,7 +436,9 @@ int io_open(struct io *io, const struct stdio *s, struct text *why)
 		if (p->open || (p->from < 0 && p->to < 0))
 			continue; /* done, or nothing to do, or even over already */
 		if (i == STREAM_IN)
-			err = named(s, i) && access(s->path[i], R_OK | W_OK) < 0 ? stdin_failed(s, why) : 0;
+			err = named(s, i) && access(s->path[i], R_OK | W_OK) < 0
+				      ? stdin_failed(s, why)
+				      : 0;
 		else if (scheme == SCHEME_FILE)
 			err = open_file(p, s->path[STREAM_OUT], why);
 		else if (p->keep >= 0 && scheme != SCHEME_FIFO) {
@@ -650,7 +657,8 @@ void io_pump(struct io *io, enum stream stream)
 		p->blocked = ((ends[0].revents & POLLIN) || p->rest_len > 0) &&
 			     !(ends[1].revents & (POLLOUT | POLLERR));
 		if (!(ends[0].revents & POLLIN) && p->rest_len == 0 &&
-		    ((ends[0].revents & (POLLHUP | POLLERR)) || (io->exited && p->from == io->console)))
+		    ((ends[0].revents & (POLLHUP | POLLERR)) ||
+		     (io->exited && p->from == io->console)))
 			ended(io, p);
 		return;
 	}

@@ -211,7 +211,8 @@ void json_string(const struct json *j, int value, struct text *t)
 			continue;
 		}
 		hit = strchr(from, v.at[i + 1]);
-		text_add(t, hit ? (struct view){to + (hit - from), 1} : (struct view){v.at + i + 1, 1});
+		text_add(t, hit ? (struct view){to + (hit - from), 1}
+				: (struct view){v.at + i + 1, 1});
 		i += 2;
 	}
 }

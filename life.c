@@ -110,7 +110,8 @@ static struct proc *new_exec(struct op *op, struct container *c, const ExecProce
 		exec_spec_path(p, &path);
 		err = path.cut ? -ENAMETOOLONG : write_spec(path.at, rq->spec.value, rq->terminal);
 		if (err == -EINVAL)
-			op_error(op, CODE_UNKNOWN, "the process of exec %s is no JSON object", p->id);
+			op_error(op, CODE_UNKNOWN, "the process of exec %s is no JSON object",
+				 p->id);
 		else if (err < 0)
 			op_error(op, CODE_UNKNOWN, "write %s: %s", path.at, errno_text(-err));
 	}
@@ -201,7 +202,8 @@ void start_step(struct op *op)
 	case START_TURN:
 		if (!op->code && p && p->is_exec && c->exiting)
 			op_error(op, CODE_FAILED_PRECONDITION,
-				 "container %s init process is not running: failed precondition", c->id);
+				 "container %s init process is not running: failed precondition",
+				 c->id);
 		if (op->code || verb_refused(op, p, VERB_START)) {
 			verb_end(op);
 			return;
@@ -250,8 +252,8 @@ enum { DELETE_BEGIN, DELETE_TURN, DELETE_RUN, DELETE_EXIT, DELETE_LOGGER, DELETE
 
 static void delete_succeeded(struct op *op, struct container *c, struct proc *p)
 {
-	DeleteResponse r = {(uint32_t)p->pid, p->exit_status, true,
-			    {p->exited_at.seconds, p->exited_at.nanos}};
+	DeleteResponse r = {
+		(uint32_t)p->pid, p->exit_status, true, {p->exited_at.seconds, p->exited_at.nanos}};
 
 	if (p->is_exec) {
 		proc_free(p);
@@ -494,8 +496,8 @@ static void change_state(struct op *op, enum verb verb)
 		} else {
 			proc_set_state(p, pause ? STATE_PAUSED : STATE_RUNNING);
 			event.container_id = view_of(c->id);
-			event_push(pause ? "paused" : "resumed", pause ? "TaskPaused" : "TaskResumed",
-				   &TaskNamed_msg, &event);
+			event_push(pause ? "paused" : "resumed",
+				   pause ? "TaskPaused" : "TaskResumed", &TaskNamed_msg, &event);
 		}
 		verb_end(op);
 		return;
@@ -586,7 +588,8 @@ static bool checkpoint_decode(const struct op *op, CheckpointTaskRequest *rq, Ch
 	*rq = (CheckpointTaskRequest){0};
 	*o = (CheckpointOptions){0};
 	return msg_decode(op->request, &CheckpointTaskRequest_msg, rq) &&
-	       (rq->options.value.len == 0 || msg_decode(rq->options.value, &CheckpointOptions_msg, o));
+	       (rq->options.value.len == 0 ||
+		msg_decode(rq->options.value, &CheckpointOptions_msg, o));
 }
 
 static void checkpoint_run(struct op *op, const struct container *c)

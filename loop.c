@@ -4,8 +4,8 @@
  *
  * ppoll(2) opens the signal mask only while it sleeps, so a handler can run nowhere else: it sets a
  * flag, ppoll returns EINTR, and the flag is looked at in the same turn. No signalfd, no self-pipe,
- * no descriptor of its own; and with no timer set the process sleeps until somebody wants it - after
- * one short wait, at whose end it is told to give back what it does not need asleep.
+ * no descriptor of its own; and with no timer set the process sleeps until somebody wants it -
+ * after one short wait, at whose end it is told to give back what it does not need asleep.
  */
 #include <errno.h>
 #include <poll.h>
@@ -64,7 +64,8 @@ void loop_want(int fd, short events, enum ref_kind kind, unsigned int slot, unsi
 	if (fd < 0 || wanted == SET_MAX)
 		return;
 	set.fds[wanted] = (struct pollfd){.fd = fd, .events = events};
-	set.refs[SET_MAX - 1 - wanted] = (struct ref){.kind = (uint8_t)kind, .part = (uint8_t)part, .slot = (uint16_t)slot};
+	set.refs[SET_MAX - 1 - wanted] =
+		(struct ref){.kind = (uint8_t)kind, .part = (uint8_t)part, .slot = (uint16_t)slot};
 	wanted++;
 }
 

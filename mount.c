@@ -48,7 +48,7 @@ enum {
 	DATA_SPARE = 512,     /* an overlay's data this close to a page is shortened */
 	LINKS_MAX = 40,       /* symlinks followed in one target, as in the kernel */
 	LOOP_TRIES = 100,     /* free loop devices found and lost to somebody else */
-	HELPER_ARGS = 256,       /* words of a helper's command line */
+	HELPER_ARGS = 256,    /* words of a helper's command line */
 	HELPER_MS = 10 * 1000 /* the daemon stands still while a helper works */
 };
 
@@ -74,15 +74,15 @@ struct tree_attr {
 
 /* One mount, read. */
 struct work {
-	struct view mount;     /* encoded */
+	struct view mount; /* encoded */
 	unsigned long flags;
 	bool loop, direct;
 	struct view uidmap, gidmap;
-	struct view lower;     /* overlay: the value of lowerdir= */
-	size_t common;         /* so many bytes of each lower layer are named by `dir` instead */
+	struct view lower; /* overlay: the value of lowerdir= */
+	size_t common;     /* so many bytes of each lower layer are named by `dir` instead */
 	const char *args[HELPER_ARGS]; /* a helper's command line */
 	char type[64], source[PATH_MAX], target[PATH_MAX];
-	char dir[PATH_MAX];    /* mount with this working directory; empty: the present one */
+	char dir[PATH_MAX]; /* mount with this working directory; empty: the present one */
 	char todo[PATH_MAX], link[PATH_MAX];
 	char data[PAGE_LARGEST];
 };
@@ -269,8 +269,10 @@ static int work_read(struct work *w, struct view mount, struct text *why)
 		return fail(why, -EINVAL, "mount source: \"%.*s\"", VIEW_FMT(m.source));
 	while (field_next(&rest, Mount_options_tag, &opt)) {
 		if (view_starts(opt, "X-containerd.")) {
-			text_printf(why, "%sinternal mount option \"%.*s\" was not consumed by the "
-				    "mount manager", prefix, VIEW_FMT(opt));
+			text_printf(why,
+				    "%sinternal mount option \"%.*s\" was not consumed by the "
+				    "mount manager",
+				    prefix, VIEW_FMT(opt));
 			return -EINVAL;
 		}
 		if (memchr(opt.at, '\0', opt.len))
@@ -365,7 +367,10 @@ static int help(const char *const argv[], struct text *said)
 	int out = memfd_create("output", MFD_CLOEXEC), fds[] = {-1, out, out}, status = 0, err;
 	char name[256], buf[256];
 	struct text path = TEXT(name);
-	struct spawn s = {.path = name, .argv = argv, .fds = fds, .fd_count = COUNT(fds),
+	struct spawn s = {.path = name,
+			  .argv = argv,
+			  .fds = fds,
+			  .fd_count = COUNT(fds),
 			  .outlives_us = true};
 	pid_t pid = 0;
 	ssize_t n;

@@ -156,7 +156,7 @@ bool options_decode(struct view type_url, struct view value, Options *o)
 static void add_json(struct text *t, const struct option *option, const void *value)
 {
 	struct view v = option->kind == KIND_TEXT ? *(const struct view *)value : (struct view){0};
-	unsigned int number = option->kind == KIND_BOOL	    ? *(const bool *)value
+	unsigned int number = option->kind == KIND_BOOL     ? *(const bool *)value
 			      : option->kind == KIND_NUMBER ? *(const uint32_t *)value
 							    : 0;
 

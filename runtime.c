@@ -8,7 +8,8 @@
  * to a process that lives on, and nothing lost; seals keep that file small.
  *
  * Why a run failed is best known by the runtime itself, which appends a line of JSON to log.json;
- * the file lives as long as its bundle, so its size before the run tells which lines are this run's.
+ * the file lives as long as its bundle, so its size before the run tells which lines are this
+ * run's.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -96,7 +97,8 @@ pid_t spawn(const struct spawn *s)
 int find_binary(const char *name, struct text *path)
 {
 	const char *env = getenv("PATH");
-	struct view dirs = view_of(env ? env : "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
+	struct view dirs =
+		view_of(env ? env : "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
 
 	if (strchr(name, '/')) {
 		text_add(path, view_of(name));
@@ -109,8 +111,8 @@ int find_binary(const char *name, struct text *path)
 		path->len = 0;
 		path->cut = false;
 		text_printf(path, "%.*s/%s", VIEW_FMT(dir), name);
-		if (dir.len > 0 && !path->cut && access(path->at, X_OK) == 0 && stat(path->at, &st) == 0 &&
-		    S_ISREG(st.st_mode))
+		if (dir.len > 0 && !path->cut && access(path->at, X_OK) == 0 &&
+		    stat(path->at, &st) == 0 && S_ISREG(st.st_mode))
 			return 0;
 	}
 	return -ENOENT;
@@ -160,7 +162,8 @@ void run_start(struct run *run, const struct runtime *rt, const char *const *arg
 	struct text t = TEXT(scratch.args), path;
 	const char *argv[ARGS_MAX + 10];
 	int captured[3] = {-1, -1, -1}, n = 0;
-	struct spawn s = {.argv = argv, .cwd = rt->bundle, .fds = stdio ? stdio : captured, .fd_count = 3};
+	struct spawn s = {
+		.argv = argv, .cwd = rt->bundle, .fds = stdio ? stdio : captured, .fd_count = 3};
 	struct stat st;
 
 	*run = (struct run){.output = -1};

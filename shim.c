@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * shim.c - main: what the program is by the name it is called and the words behind it, and the daemon
- * with its loop.
+ * shim.c - main: what the program is by the name it is called and the words behind it, and the
+ * daemon with its loop.
  *
  * The daemon observes, decides, speaks: each turn of its loop first lets whoever has something
  * ready read it and note facts, then steps all operations and exits until nothing moves any more,
@@ -33,7 +33,8 @@ extern char **environ;
 
 /* ---- the command line (contract 1.2) ---- */
 
-struct cmdline cmdline = {.namespace = "", .id = "", .address = "", .bundle = "", .socket = "", .action = ""};
+struct cmdline cmdline = {
+	.namespace = "", .id = "", .address = "", .bundle = "", .socket = "", .action = ""};
 
 static const struct flag {
 	const char *name;
@@ -51,7 +52,8 @@ static const struct flag {
 	{"debug-socket", &cmdline.debug_socket, NULL, "debug socket path to serve (not used)"},
 	{"v", NULL, &cmdline.version, "show the shim version and exit"},
 	{"version", NULL, &cmdline.version, "show the shim version and exit"},
-	{"info", NULL, &cmdline.info, "get the option protobuf from stdin, print the shim info protobuf"},
+	{"info", NULL, &cmdline.info,
+	 "get the option protobuf from stdin, print the shim info protobuf"},
 };
 
 static _Noreturn void usage(int status, const char *error, ...) PRINTF(2, 3);
@@ -66,8 +68,8 @@ static _Noreturn void usage(int status, const char *error, ...)
 	va_end(args);
 	text_printf(&t, "Usage of %s:\n", cmdline.argv0);
 	for (size_t i = 0; i < COUNT(flags); i++)
-		text_printf(&t, "  -%s%s\n    \t%s\n", flags[i].name, flags[i].text ? " string" : "",
-			    flags[i].usage);
+		text_printf(&t, "  -%s%s\n    \t%s\n", flags[i].name,
+			    flags[i].text ? " string" : "", flags[i].usage);
 	write_all(STDERR_FILENO, (struct view){t.at, t.len});
 	exit(status);
 }
@@ -82,7 +84,7 @@ static const struct flag *flag_find(struct view name)
 
 static bool parse_bool(struct view v, bool *on)
 {
-	static const char *const words[] = {"1", "t", "T", "true", "TRUE", "True",
+	static const char *const words[] = {"1", "t", "T", "true",  "TRUE",  "True",
 					    "0", "f", "F", "false", "FALSE", "False"};
 
 	for (size_t i = 0; i < COUNT(words); i++) {
@@ -116,8 +118,8 @@ static void parse_args(int argc, char **argv)
 		if (!f)
 			usage(2, "flag provided but not defined: -%.*s\n", VIEW_FMT(name));
 		if (f->on && !parse_bool(has_value ? value : VIEW("true"), f->on))
-			usage(2, "invalid boolean value \"%.*s\" for -%.*s: parse error\n", VIEW_FMT(value),
-			      VIEW_FMT(name));
+			usage(2, "invalid boolean value \"%.*s\" for -%.*s: parse error\n",
+			      VIEW_FMT(value), VIEW_FMT(name));
 		if (f->on)
 			continue;
 		if (has_value)
@@ -200,7 +202,8 @@ static void take_socket(void)
 	buf[0] = '\0';
 	if (cmdline.socket[0]) {
 		if (strlen(cmdline.socket) > SOCKET_PATH_MAX)
-			die("\"%s\": unix socket path too long (> %d)", cmdline.socket, SOCKET_PATH_MAX);
+			die("\"%s\": unix socket path too long (> %d)", cmdline.socket,
+			    SOCKET_PATH_MAX);
 		strcpy(buf, cmdline.socket);
 		unlink(path);
 		fd = listen_at(path);
@@ -211,7 +214,8 @@ static void take_socket(void)
 			die("fd %d is no listening socket", fd);
 		fcntl(fd, F_SETFD, FD_CLOEXEC);
 		fcntl(fd, F_SETFL, O_NONBLOCK);
-		if (file_read("address", buf, sizeof(buf)) > 0 && view_starts(view_of(buf), "unix://"))
+		if (file_read("address", buf, sizeof(buf)) > 0 &&
+		    view_starts(view_of(buf), "unix://"))
 			path += strlen("unix://");
 	}
 	server_listen(fd, path);
@@ -262,8 +266,8 @@ static void forget_notify_socket(void)
 	*to = NULL;
 }
 
-/* pivot_root(2) needs a root that is mounted on something. An initramfs' is not, unless it was bound
- * over itself: then a second mount at "/" shows. */
+/* pivot_root(2) needs a root that is mounted on something. An initramfs' is not, unless it was
+ * bound over itself: then a second mount at "/" shows. */
 static bool root_cannot_pivot(void)
 {
 	const char *wish = getenv("NANOSHIM_PIVOT_ROOT");
@@ -325,8 +329,10 @@ static void dispatch(const struct ref *ref)
 static void report(void)
 {
 	loop_report = false;
-	log_line(LOG_INFO, "%u containers, %u requests unfinished, %u peers behind with reading, events %s",
-		 container_count(), ops_count(), server_pending(), event_idle() ? "sent" : "waiting");
+	log_line(LOG_INFO,
+		 "%u containers, %u requests unfinished, %u peers behind with reading, events %s",
+		 container_count(), ops_count(), server_pending(),
+		 event_idle() ? "sent" : "waiting");
 }
 
 /* One turn: observe, decide, speak. */
@@ -372,8 +378,8 @@ static void finish(void)
 	}
 }
 
-/* A pod's streams are many: as many descriptors as we may have. The processes we start get back what
- * we were given. */
+/* A pod's streams are many: as many descriptors as we may have. The processes we start get back
+ * what we were given. */
 static void raise_file_limit(void)
 {
 	struct rlimit limit;
@@ -397,7 +403,8 @@ static void daemon_main(void)
 	event_init(getenv("TTRPC_ADDRESS"));
 	self.no_pivot = root_cannot_pivot();
 	if (self.no_pivot)
-		log_line(LOG_INFO, "the root file system cannot pivot: containers are made with --no-pivot");
+		log_line(LOG_INFO,
+			 "the root file system cannot pivot: containers are made with --no-pivot");
 	while (!loop_terminate && !(task_shutdown && (self.v1 || container_count() == 0)))
 		turn();
 	finish();

@@ -11,7 +11,7 @@
 
 #include "ttrpc.h"
 
-/* ---- the daemon (shim.c fills it in once, before the loop) ------------------------------------ */
+/* ---- the daemon (shim.c fills it in once, before the loop) ---- */
 
 struct daemon {
 	bool v1;               /* called containerd-shim-runc-v1 (contract 10.2) */
@@ -23,7 +23,7 @@ struct daemon {
 };
 extern struct daemon self;
 
-/* ---- pack: the texts of a slot (op.c) ------------------------------------------------------------ */
+/* ---- pack: the texts of a slot (op.c) ---- */
 
 /* Texts that live as long as their slot: inside the slot while they fit, which is the rule, else in
  * pages of their own. */
@@ -32,11 +32,12 @@ struct pack {
 	uint32_t pages_len, slot_len;
 };
 
-/* A NUL-terminated copy; NULL if there is no memory for it. `slot`, `size`: the space in the slot. */
+/* A NUL-terminated copy; NULL if there is no memory for it. `slot`, `size`: the space in the
+ * slot. */
 const char *pack_add(struct pack *p, char *slot, size_t size, struct view text);
 void pack_close(struct pack *p); /* all its texts are gone */
 
-/* ---- runtime.c: running runc or crun ------------------------------------------------------------- */
+/* ---- runtime.c: running runc or crun ---- */
 
 /* What every call of one container's runtime has in common. Texts borrowed from the container. */
 struct runtime {
@@ -49,9 +50,9 @@ struct runtime {
 /* One run of it. Zeroed, with pid 0: nothing runs. */
 struct run {
 	pid_t pid;
-	int status;    /* of waitpid(2), once it has ended */
-	int output;    /* what it printed: a memory file; -1 where the container's streams are used */
-	int error;     /* -errno if it could not be started at all */
+	int status; /* of waitpid(2), once it has ended */
+	int output; /* what it printed: a memory file; -1 where the container's streams are used */
+	int error;  /* -errno if it could not be started at all */
 	off_t log_end; /* size of log.json before the run: older errors are not this run's */
 };
 
@@ -67,14 +68,15 @@ void run_start(struct run *run, const struct runtime *rt, const char *const *arg
 bool run_failed(const struct run *run); /* could not start, or ended with anything but exit 0 */
 /* Appends the reason a run failed: the runtime's own last error from log.json, else how it ended;
  * `prefix` as in contract 5.5. */
-void run_reason(const struct run *run, const struct runtime *rt, const char *prefix, struct text *t);
+void run_reason(const struct run *run, const struct runtime *rt, const char *prefix,
+		struct text *t);
 /* Appends how the run ended and what it printed, without looking into log.json. */
 void run_ending(const struct run *run, const struct runtime *rt, struct text *t);
 void run_close(struct run *run);
 
-/* Starts any other helper: path, argv, environment (NULL: ours), fds to be 0, 1, 2, ... in the child
- * (-1: /dev/null), its directory (NULL: ours). The only place that makes processes: there the signal
- * mask is emptied and everything but those fds is closed. The pid or -errno. */
+/* Starts any other helper: path, argv, environment (NULL: ours), fds to be 0, 1, 2, ... in the
+ * child (-1: /dev/null), its directory (NULL: ours). The only place that makes processes: there the
+ * signal mask is emptied and everything but those fds is closed. The pid or -errno. */
 struct spawn {
 	const char *path;
 	const char *const *argv, *const *env;
@@ -89,7 +91,7 @@ int find_binary(const char *name, struct text *path);
 /* Reads a pid file as runtimes write it: the pid, or -errno. */
 pid_t pid_file_read(const char *path);
 
-/* ---- options.c: what the client configured -------------------------------------------------------- */
+/* ---- options.c: what the client configured ---- */
 
 /* Decodes the value of an Any with options (contract 5.1, 13.13); none at all is fine. False: of a
  * type we do not know, or malformed. Texts are borrowed from `value`. */
@@ -100,15 +102,15 @@ int options_write(const struct runtime *rt, const struct _Options *o);
 /* Reads them back, as far as they are there: the runtime binary and its root. */
 void options_read(const char *bundle, struct text *binary, struct text *root);
 
-/* ---- io.c: the streams of a process ---------------------------------------------------------------- */
+/* ---- io.c: the streams of a process ---- */
 
 enum stream { STREAM_IN, STREAM_OUT, STREAM_ERR, STREAMS };
 
 /* Copies from one fd to another without looking at it. */
 struct pump {
 	int from, to;
-	int keep;     /* our own other end of the client's FIFO: nobody's leaving closes the stream */
-	bool open;    /* both ends are there, bytes flow */
+	int keep;  /* our own other end of the client's FIFO: nobody's leaving closes the stream */
+	bool open; /* both ends are there, bytes flow */
 	bool blocked; /* the reader is behind: wait for it, not for more */
 	bool by_copy; /* the target takes no splice(2) */
 	char *rest;   /* a page for what a terminal did not take of what was read; NULL: nothing */
@@ -117,15 +119,15 @@ struct pump {
 
 struct io {
 	struct pump pumps[STREAMS];
-	int ends[STREAMS];     /* the container's ends, from io_make() to io_started() */
-	int console, slave;    /* both sides of its terminal; -1: none */
-	int socket;            /* where the runtime will hand it over */
+	int ends[STREAMS];  /* the container's ends, from io_make() to io_started() */
+	int console, slave; /* both sides of its terminal; -1: none */
+	int socket;         /* where the runtime will hand it over */
 	unsigned int socket_serial;
 	pid_t logger;          /* its logging binary; 0: none */
 	int ready;             /* readable when the logger is */
 	bool logger_must_call; /* to close `ready` without a word is to fail (binary-v2) */
 	bool logger_failed;
-	bool exited;           /* the process has: what its terminal still holds is all */
+	bool exited; /* the process has: what its terminal still holds is all */
 };
 
 /* What the client asked for. Empty paths: nothing on that stream. */
@@ -143,7 +145,8 @@ int io_make(struct io *io, const struct stdio *s, const char *id, struct text *w
 /* Before the runtime may run: 0, -EAGAIN while the logger is not ready, other -errno with `why`. */
 int io_ready(const struct io *io, struct text *why);
 void io_console_path(const struct io *io, struct text *t); /* of the socket for the terminal */
-void io_started(struct io *io); /* the runtime has them: closes our copies of the container's ends */
+/* The runtime has them: closes our copies of the container's ends. */
+void io_started(struct io *io);
 /* The runtime has made the container: takes over its terminal, if there is to be one. */
 int io_take_console(struct io *io, struct text *why);
 /* Opens the client's ends of stdout and stderr and lets bytes flow (contract 6.3). -EAGAIN: a FIFO
@@ -154,16 +157,16 @@ int io_open(struct io *io, const struct stdio *s, struct text *why);
 int io_open_stdin(struct io *io, const struct stdio *s, struct text *why);
 void io_want(struct io *io, unsigned int slot);
 void io_pump(struct io *io, enum stream stream);
-void io_logger(struct io *io);            /* `ready` is readable */
-void io_exited(struct io *io);            /* the process has exited */
+void io_logger(struct io *io); /* `ready` is readable */
+void io_exited(struct io *io); /* the process has exited */
 int io_resize(const struct io *io, uint32_t width, uint32_t height);
-bool io_drained(const struct io *io);     /* nothing more comes out of stdout and stderr */
-void io_close_stdin(struct io *io);       /* CloseIO: our own writer goes; EOF when the others have */
+bool io_drained(const struct io *io); /* nothing more comes out of stdout and stderr */
+void io_close_stdin(struct io *io);   /* CloseIO: our own writer goes; EOF when the others have */
 bool io_logger_ended(struct io *io, pid_t pid); /* was it this one's logger that was reaped? */
 bool io_logger_stop(struct io *io, int signal); /* ends its input and signals it; is there one? */
 void io_close(struct io *io);
 
-/* ---- mount.c: the rootfs ---------------------------------------------------------------------- */
+/* ---- mount.c: the rootfs ---- */
 
 /* Mounts the rootfs of an encoded CreateTaskRequest (its repeated field 3, containerd.types.Mount)
  * at `root`, the absolute path of the bundle's rootfs, in order; contract 7.1 and 7.2. On failure
@@ -176,7 +179,7 @@ int mount_rootfs(struct view request, const char *root, struct text *why);
  * any more, also if `root` does not exist; else -errno. */
 int mount_undo(const char *root);
 
-/* ---- cgroup.c: a container's cgroup ----------------------------------------------------------- */
+/* ---- cgroup.c: a container's cgroup ---- */
 
 /* Describes the cgroup of a live process as one opaque line of text, for the functions below; both
  * cgroup versions, contract 8.1. 0 or -errno. */
@@ -201,20 +204,21 @@ int cgroup_oom_arm(const char *cgroup, struct oom *oom); /* 0 or -errno */
 bool cgroup_oom_check(const char *cgroup, struct oom *oom);
 void cgroup_oom_close(struct oom *oom);
 
-/* ---- event.c: telling containerd ---------------------------------------------------------------------- */
+/* ---- event.c: telling containerd ---- */
 
 void event_init(const char *address); /* TTRPC_ADDRESS; NULL or empty: events go nowhere */
 /* Queues one event: topic without "/tasks/", message name without "containerd.events.". It is sent
  * when all before it are acknowledged, and kept until then (contract 4). */
-void event_push(const char *topic, const char *name, const struct pb_msgdesc_s *desc, const void *msg);
+void event_push(const char *topic, const char *name, const struct pb_msgdesc_s *desc,
+		const void *msg);
 void event_want(void);
 void event_receive(short got);
-void event_flush(void);   /* sends, or sends again, whatever is due */
-void event_hurry(void);   /* containerd shows signs of life: do not wait for the next attempt */
-bool event_idle(void);    /* everything queued is acknowledged */
+void event_flush(void);    /* sends, or sends again, whatever is due */
+void event_hurry(void);    /* containerd shows signs of life: do not wait for the next attempt */
+bool event_idle(void);     /* everything queued is acknowledged */
 bool event_hopeless(void); /* nobody there to take events: the last attempt failed to connect */
 
-/* ---- op.c: requests that cannot be answered at once ------------------------------------------------ */
+/* ---- op.c: requests that cannot be answered at once ---- */
 
 #define OP_MAX 256
 
@@ -235,21 +239,23 @@ struct op {
 	bool takes_turns; /* with others on the same process */
 	bool kept;        /* `request` is in pages of the op's own */
 	uint16_t container, container_gen, proc, proc_gen; /* whom it is about (container.c) */
-	uint32_t serial;       /* order of arrival */
+	uint32_t serial;                                   /* order of arrival */
 	bool launching;        /* a process may exit before its pid is known (reap()) */
 	struct origin from;    /* zeros: nobody asked */
 	uint64_t deadline;     /* ms; 0: none */
 	uint64_t timer, limit; /* ms; the verb's own */
 	struct view request;   /* borrowed for the first step only, unless `kept` */
 	struct run run;
-	enum code code;        /* 0: no failure so far */
-	struct text error;     /* in pages of its own */
+	enum code code;    /* 0: no failure so far */
+	struct text error; /* in pages of its own */
 };
 
 extern struct op ops[OP_MAX];
 
-struct op *op_new(op_step *step, struct origin from, uint64_t deadline); /* NULL: the table is full */
-void op_take_turn(struct op *op);        /* from now on: behind all who asked before on that process */
+/* NULL: the table is full. */
+struct op *op_new(op_step *step, struct origin from, uint64_t deadline);
+/* From now on it comes behind all who asked before on that process. */
+void op_take_turn(struct op *op);
 bool op_keep_request(struct op *op); /* copies the borrowed request; false: out of memory */
 /* For the verbs; each ends the step it is called from. */
 void op_wait(struct op *op, uint8_t phase, uint8_t waits);
@@ -257,17 +263,19 @@ void op_run(struct op *op, uint8_t phase); /* op->run was just started: wait for
 /* Notes the first failure; the verb goes on to its undoing, or to op_done(). */
 void op_error(struct op *op, enum code code, const char *fmt, ...) PRINTF(3, 4);
 struct text *op_error_text(struct op *op, enum code code); /* the same, to be appended to */
-void op_done(struct op *op, const struct pb_msgdesc_s *desc, const void *msg); /* reply or error; frees */
+/* Sends the reply, or the error, and frees the op. */
+void op_done(struct op *op, const struct pb_msgdesc_s *desc, const void *msg);
 bool op_child_ended(pid_t pid, int status); /* false: no op's */
-uint32_t op_newest(void);                 /* the serial of the latest op */
+uint32_t op_newest(void);                   /* the serial of the latest op */
 bool op_launching_since(uint32_t serial); /* is one that came no later than that still launching? */
-void ops_wake(unsigned int proc); /* a fact about that process has changed: ends its ops' WAIT_TIME */
-bool ops_step(void);  /* steps all that wait for nothing more; true if any did */
-void ops_want(void);  /* timers */
+/* A fact about that process has changed: ends its ops' WAIT_TIME. */
+void ops_wake(unsigned int proc);
+bool ops_step(void); /* steps all that wait for nothing more; true if any did */
+void ops_want(void); /* timers */
 unsigned int ops_count(void);
 void ops_forget(void); /* gives back the table's memory, if it is empty */
 
-/* ---- containers and processes (container.c) -------------------------------------------------------- */
+/* ---- containers and processes (container.c) ---- */
 
 #define CONTAINER_MAX 256
 #define PROC_MAX 1024
@@ -275,7 +283,7 @@ void ops_forget(void); /* gives back the table's memory, if it is empty */
 #define SENTINEL_SECONDS (-62135596800) /* Go's zero time: "has not exited" */
 
 enum state {
-	STATE_NEW,        /* its Create is not through, nobody can find it */
+	STATE_NEW, /* its Create is not through, nobody can find it */
 	STATE_CREATED,
 	STATE_RESTORABLE, /* created from a checkpoint: nothing runs yet */
 	STATE_RUNNING,
@@ -293,17 +301,17 @@ struct stamp {
 struct proc {
 	bool used;
 	bool is_exec;
-	bool exited;      /* reaped: status and time are known */
-	bool told;        /* its TaskExit is queued, its Waits are answered */
-	uint8_t busy;     /* ops in flight that will change its state: its exit waits for them */
-	bool released;    /* its Start has failed: its Waits are answered though it never ran */
+	bool exited;   /* reaped: status and time are known */
+	bool told;     /* its TaskExit is queued, its Waits are answered */
+	uint8_t busy;  /* ops in flight that will change its state: its exit waits for them */
+	bool released; /* its Start has failed: its Waits are answered though it never ran */
 	enum state state;
-	uint16_t gen;     /* counts the lives of this slot */
+	uint16_t gen; /* counts the lives of this slot */
 	uint16_t container;
-	pid_t pid;        /* 0: not known yet */
+	pid_t pid; /* 0: not known yet */
 	uint32_t exit_status;
 	struct stamp exited_at;
-	const char *id;   /* exec id, or the container's id */
+	const char *id; /* exec id, or the container's id */
 	struct stdio stdio;
 	uint64_t stdin_due; /* when to open the client's stdin at the latest; 0: done, or not yet */
 	struct io io;
@@ -348,7 +356,7 @@ struct container *container_find(struct view id); /* NEW ones too; NULL: there i
 struct proc *container_init(const struct container *c);
 void container_free(struct container *c); /* with all its processes */
 unsigned int container_count(void);
-struct proc *exec_new(struct container *c);                          /* NULL: the table is full */
+struct proc *exec_new(struct container *c); /* NULL: the table is full */
 struct proc *exec_find(const struct container *c, struct view exec_id); /* NULL: there is none */
 struct proc *exec_of_pid(const struct container *c, pid_t pid);         /* the same */
 void proc_free(struct proc *p);                                         /* with its files */
@@ -383,7 +391,7 @@ bool procs_step(void); /* moves exits on (contract 3.7); true if anything moved 
 void procs_want(void);
 void procs_forget(void); /* gives back the memory of tables that are empty */
 
-/* ---- verb.c: what the methods have in common ---------------------------------------------------------- */
+/* ---- verb.c: what the methods have in common ---- */
 
 #define UMOUNT_RETRY_MS 50
 #define UMOUNT_LIMIT_MS 2500
@@ -408,7 +416,7 @@ struct proc *verb_decode_find(struct op *op); /* for requests that name nothing 
 bool verb_refused(struct op *op, const struct proc *p, enum verb verb);
 bool verb_out_of_time(struct op *op);
 struct container *verb_container(struct view id); /* NULL, too, while its Create is not through */
-bool id_valid(struct view id); /* fit to be a file name */
+bool id_valid(struct view id);                    /* fit to be a file name */
 /* Copies that live as long as the container or process; NULL: too long, or no memory. */
 const char *container_keep(struct container *c, struct view text);
 const char *proc_keep(struct proc *p, struct view text);
@@ -418,19 +426,19 @@ enum launch { LAUNCH_CREATE, LAUNCH_RESTORE, LAUNCH_EXEC };
  * or the error is noted. */
 bool launch_step(struct op *op, const struct container *c, struct proc *p, enum launch launch);
 
-/* ---- create.c and life.c: the methods that take time ----------------------------------------------------- */
+/* ---- create.c and life.c: the methods that take time ---- */
 
-op_step create_step, exec_step, start_step, delete_step, kill_step, pause_step, resume_step, update_step,
-	checkpoint_step;
-void container_find_cgroup(struct container *c); /* of its init; and watches it for OOM kills */
+op_step create_step, exec_step, start_step, delete_step, kill_step, pause_step, resume_step,
+	update_step, checkpoint_step;
+void container_find_cgroup(struct container *c);  /* of its init; and watches it for OOM kills */
 int container_unmount(const struct container *c); /* as mount_undo() */
 
-/* ---- task.c: the Task service ------------------------------------------------------------------------ */
+/* ---- task.c: the Task service ---- */
 
 void task_receive(unsigned int conn, short got); /* decodes, checks and begins what came in */
 extern bool task_shutdown; /* Shutdown was asked for and nothing is left to serve */
 
-/* ---- action.c and shim.c -------------------------------------------------------------------------------- */
+/* ---- action.c and shim.c ---- */
 
 #define SOCKET_DIR "/run/containerd/s" /* unless containerd names another (2.3 and later) */
 #define LISTEN_FD 3         /* where `start` leaves the listening socket for the daemon */
@@ -439,7 +447,8 @@ extern bool task_shutdown; /* Shutdown was asked for and nothing is left to serv
 struct cmdline {
 	const char *argv0, *name; /* as called; without its directory */
 	char runtime[64];         /* io.containerd.NAME.VERSION */
-	const char *namespace, *id, *address, *bundle, *socket, *publish_binary, *debug_socket, *action;
+	const char *namespace, *id, *address, *bundle, *socket, *publish_binary, *debug_socket,
+		*action;
 	bool debug, version, info;
 };
 extern struct cmdline cmdline;

@@ -180,7 +180,9 @@ static void stats_step(struct op *op)
 	if (!p)
 		return;
 	buf = pages_get(STATS_MAX);
-	n = !buf ? -ENOMEM : c->cgroup ? cgroup_stats(c->cgroup, &r.stats.type_url, buf, STATS_MAX) : -ENOENT;
+	n = !buf        ? -ENOMEM
+	    : c->cgroup ? cgroup_stats(c->cgroup, &r.stats.type_url, buf, STATS_MAX)
+			: -ENOENT;
 	if (n == -ENOENT)
 		op_error(op, CODE_NOT_FOUND, "cgroup does not exist: not found");
 	else if (n < 0)
@@ -263,7 +265,8 @@ static void refuse_request(const struct request *rq, const char *what, struct vi
 static void begin(const struct request *rq)
 {
 	const struct method *m = method_find(rq->method);
-	uint64_t deadline = rq->timeout_nano > 0 ? now + (uint64_t)rq->timeout_nano / 1000000 + 1 : 0;
+	uint64_t deadline = rq->timeout_nano > 0 ? now + (uint64_t)rq->timeout_nano / 1000000 + 1
+						 : 0;
 	struct op *op;
 
 	if (!view_is(rq->service, "containerd.task.v2.Task") &&
@@ -281,7 +284,8 @@ static void begin(const struct request *rq)
 	}
 	op = op_new(m->step, rq->from, deadline);
 	if (!op) {
-		server_fail(rq->from, CODE_RESOURCE_EXHAUSTED, VIEW("too many requests in one shim"));
+		server_fail(rq->from, CODE_RESOURCE_EXHAUSTED,
+			    VIEW("too many requests in one shim"));
 		return;
 	}
 	op->request = rq->payload;

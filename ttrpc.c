@@ -174,8 +174,8 @@ bool conn_frame(struct conn *c, struct frame *f)
 		if (got.len < FRAME_HEADER)
 			break;
 		len = be32(got.at);
-		*f = (struct frame){be32(got.at + 4), (uint8_t)got.at[8],
-				    {got.at + FRAME_HEADER, len}};
+		*f = (struct frame){
+			be32(got.at + 4), (uint8_t)got.at[8], {got.at + FRAME_HEADER, len}};
 		if (len > FRAME_DATA_MAX) {
 			char buf[96];
 			struct text t = TEXT(buf);
@@ -202,7 +202,8 @@ void conn_flush(struct conn *c)
 	size_t done = 0;
 
 	while (done < c->tx.len) {
-		ssize_t n = send(c->fd, c->tx.at + done, c->tx.len - done, MSG_DONTWAIT | MSG_NOSIGNAL);
+		ssize_t n = send(c->fd, c->tx.at + done, c->tx.len - done,
+				 MSG_DONTWAIT | MSG_NOSIGNAL);
 
 		if (n < 0 && errno == EINTR)
 			continue;
@@ -295,8 +296,8 @@ void server_hide(void)
 {
 	struct stat st;
 
-	if (listener_path[0] && stat(listener_path, &st) == 0 && st.st_ino == listener_stat.st_ino &&
-	    st.st_dev == listener_stat.st_dev)
+	if (listener_path[0] && stat(listener_path, &st) == 0 &&
+	    st.st_ino == listener_stat.st_ino && st.st_dev == listener_stat.st_dev)
 		unlink(listener_path);
 	listener_path[0] = '\0';
 }

@@ -41,9 +41,9 @@ struct backlog {
 };
 
 struct conn {
-	int fd; /* -1: none */
+	int fd;       /* -1: none */
 	uint16_t gen; /* counts the lives of this slot: a stale origin matches none */
-	bool dead; /* to be closed by the next sweep */
+	bool dead;    /* to be closed by the next sweep */
 	uint32_t last_stream;
 	uint32_t skip; /* bytes of an oversized frame still to be thrown away */
 	struct backlog rx, tx;
@@ -58,9 +58,10 @@ void conn_want(struct conn *c, enum ref_kind kind, unsigned int slot);
  * closed or broken connection becomes dead. */
 void conn_receive(struct conn *c);
 bool conn_frame(struct conn *c, struct frame *f);
-/* Sends one frame holding `msg`, now or as soon as the peer reads. A NULL desc is an empty frame. */
-void conn_send(struct conn *c, uint32_t stream, enum frame_type type, const struct pb_msgdesc_s *desc,
-	       const void *msg);
+/* Sends one frame holding `msg`, now or as soon as the peer reads. A NULL desc is an empty
+ * frame. */
+void conn_send(struct conn *c, uint32_t stream, enum frame_type type,
+	       const struct pb_msgdesc_s *desc, const void *msg);
 void conn_flush(struct conn *c); /* writes what had to wait, as far as the peer takes it */
 
 /* ---- the server ---- */
@@ -79,17 +80,17 @@ struct request {
 
 /* Takes over the listening socket; `path` is its name, empty if that is not known. */
 void server_listen(int fd, const char *path);
-void server_hide(void);       /* removes that name: nobody new finds us */
-void server_close(void);      /* stops listening */
-void server_want(void);       /* puts listener and connections into the poll set */
-void server_accept(void);     /* everyone who waits, and has our uid and gid */
+void server_hide(void);   /* removes that name: nobody new finds us */
+void server_close(void);  /* stops listening */
+void server_want(void);   /* puts listener and connections into the poll set */
+void server_accept(void); /* everyone who waits, and has our uid and gid */
 void server_receive(unsigned int slot, short got);
 /* The next request that came in on that connection; malformed ones are answered here. */
 bool server_next(unsigned int slot, struct request *rq);
 void server_reply(struct origin to, const struct pb_msgdesc_s *desc, const void *msg);
 void server_fail(struct origin to, enum code code, struct view message);
 bool server_knows(struct origin from); /* is that connection still the same one? */
-void server_sweep(void);      /* closes dead connections */
-unsigned int server_pending(void); /* connections with replies not yet written out */
+void server_sweep(void);               /* closes dead connections */
+unsigned int server_pending(void);     /* connections with replies not yet written out */
 
 #endif

@@ -139,8 +139,8 @@ void text_add(struct text *t, struct view v)
 }
 
 /* A number in decimal or hexadecimal, at least `width` wide, filled up with `fill`. */
-static void add_number(struct text *t, unsigned long value, bool negative, unsigned int base, int width,
-		       char fill)
+static void add_number(struct text *t, unsigned long value, bool negative, unsigned int base,
+		       int width, char fill)
 {
 	char buf[24], *at = buf + sizeof(buf);
 
@@ -184,7 +184,9 @@ void text_vprintf(struct text *t, const char *fmt, va_list args)
 		switch (*fmt) {
 		case 's':
 			v.at = va_arg(args, const char *);
-			v.len = precision < 0 ? strlen(v.at) : precision > 0 ? strnlen(v.at, (size_t)precision) : 0;
+			v.len = precision < 0   ? strlen(v.at)
+				: precision > 0 ? strnlen(v.at, (size_t)precision)
+						: 0;
 			text_add(t, v);
 			break;
 		case 'c':
@@ -193,12 +195,15 @@ void text_vprintf(struct text *t, const char *fmt, va_list args)
 			break;
 		case 'd':
 			number = is_long ? va_arg(args, long) : va_arg(args, int);
-			add_number(t, number < 0 ? 0UL - (unsigned long)number : (unsigned long)number,
+			add_number(t,
+				   number < 0 ? 0UL - (unsigned long)number : (unsigned long)number,
 				   number < 0, 10, width, fill);
 			break;
 		case 'u':
 		case 'x':
-			add_number(t, is_long ? va_arg(args, unsigned long) : va_arg(args, unsigned int),
+			add_number(t,
+				   is_long ? va_arg(args, unsigned long)
+					   : va_arg(args, unsigned int),
 				   false, *fmt == 'x' ? 16 : 10, width, fill);
 			break;
 		default:
@@ -518,7 +523,8 @@ static void sha256_block(uint32_t h[8], const unsigned char block[64])
 		w[i] = (uint32_t)block[4 * i] << 24 | (uint32_t)block[4 * i + 1] << 16 |
 		       (uint32_t)block[4 * i + 2] << 8 | block[4 * i + 3];
 	for (int i = 16; i < 64; i++)
-		w[i] = w[i - 16] + w[i - 7] + (ror(w[i - 15], 7) ^ ror(w[i - 15], 18) ^ w[i - 15] >> 3) +
+		w[i] = w[i - 16] + w[i - 7] +
+		       (ror(w[i - 15], 7) ^ ror(w[i - 15], 18) ^ w[i - 15] >> 3) +
 		       (ror(w[i - 2], 17) ^ ror(w[i - 2], 19) ^ w[i - 2] >> 10);
 	memcpy(s, h, sizeof(s));
 	for (int i = 0; i < 64; i++) {
@@ -559,8 +565,8 @@ void sha256_hex(struct view v, char hex[65])
 
 /* ---- protobuf fields ---- */
 
-/* The message being decoded. A field of another wire type than its own nanopb hands over in a buffer
- * on its own stack: no view may point there. */
+/* The message being decoded. A field of another wire type than its own nanopb hands over in a
+ * buffer on its own stack: no view may point there. */
 static struct view decoding;
 
 bool view_field(pb_istream_t *in, pb_ostream_t *out, const pb_field_t *field)

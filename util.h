@@ -14,7 +14,7 @@
 #define COUNT(array) (sizeof(array) / sizeof((array)[0]))
 #define PRINTF(fmt, args) __attribute__((format(printf, fmt, args)))
 
-/* ---- views: borrowed text ----------------------------------------------------------------- */
+/* ---- views: borrowed text ---- */
 
 /* A span of bytes somebody else owns; not NUL-terminated. {NULL, 0} is the empty view. */
 struct view {
@@ -26,17 +26,17 @@ struct view {
 /* For printf's "%.*s". A text past 2 GiB never gets here: frames end at 4 MiB. */
 #define VIEW_FMT(v) (int)(v).len, (v).at
 
-struct view view_of(const char *text);              /* NULL gives the empty view */
-bool view_is(struct view v, const char *text);      /* equal, byte for byte */
+struct view view_of(const char *text);         /* NULL gives the empty view */
+bool view_is(struct view v, const char *text); /* equal, byte for byte */
 bool view_starts(struct view v, const char *prefix);
-struct view view_trim(struct view v);               /* without white space at both ends */
+struct view view_trim(struct view v); /* without white space at both ends */
 /* Cuts *rest at the first `end` byte: returns what is before it, leaves what is behind it. */
 struct view view_cut(struct view *rest, char end);
 /* Decimal digits only; -1 if it is anything else or does not fit in an int. */
 int view_int(struct view v);
 bool utf8_valid(struct view v);
 
-/* ---- text: a bounded builder -------------------------------------------------------------- */
+/* ---- text: a bounded builder ---- */
 
 /* Appends to a buffer of the caller's; always NUL-terminated; what does not fit is cut off and
  * `cut` is set, so that one check at the end is enough. */
@@ -59,12 +59,12 @@ const char *errno_text(int err);
 /* Adds v as the inside of a JSON string (without the quotes). */
 void text_json(struct text *t, struct view v);
 
-/* ---- pages: memory for the rare long thing -------------------------------------------------- */
+/* ---- pages: memory for the rare long thing ---- */
 
 /* The daemon has no heap. What does not fit a slot lives in pages of its own, straight from
  * mmap(2), and goes back to the kernel when it is released. */
-void *pages_get(size_t len);            /* zeroed; NULL if the kernel refuses */
-void pages_put(void *at, size_t len);   /* NULL is fine */
+void *pages_get(size_t len);          /* zeroed; NULL if the kernel refuses */
+void pages_put(void *at, size_t len); /* NULL is fine */
 
 #define PAGE 4096
 
@@ -74,7 +74,7 @@ extern struct scratch {
 	char in[PAGE], out[PAGE]; /* ttrpc.c */
 	char args[2 * PAGE];      /* runtime.c */
 	char copy[PAGE];          /* io.c */
-	char events[PAGE];        /* event.c: used while events wait, and then the loop is not idle */
+	char events[PAGE]; /* event.c: used while events wait, and then the loop is not idle */
 } scratch;
 
 /* Gives back the whole pages within [at, at + len): what is in them is zero from now on. */
@@ -82,14 +82,14 @@ void pages_forget(void *at, size_t len);
 /* The same for what the stack needed once, below the caller's frame. */
 void stack_forget(void);
 
-/* ---- files ----------------------------------------------------------------------------------- */
+/* ---- files ---- */
 
 void fd_close(int *fd); /* closes *fd if >= 0 and sets it to -1; errno is kept */
 /* Reads a whole small file, NUL-terminated, at most cap - 1 bytes. Its length, or -errno; -EFBIG if
  * there is more. */
 ssize_t file_read(const char *path, char *buf, size_t cap);
-/* The same for a file of any length, in pages of its own, which the caller puts back: `len` bytes in
- * `cap` mapped ones. 0 or -errno. */
+/* The same for a file of any length, in pages of its own, which the caller puts back: `len`
+ * bytes in `cap` mapped ones. 0 or -errno. */
 struct file {
 	char *at;
 	size_t len, cap;
@@ -99,7 +99,8 @@ int file_pages(const char *path, struct file *f);
 int file_write(const char *path, struct view v, mode_t mode);
 /* Writes v to a file that must be there: the kernel's own, mostly. 0 or -errno. */
 int file_append(const char *path, struct view v);
-/* As file_write(), by a temporary name beside it and rename(2): readers see the old or the new file whole. */
+/* As file_write(), by a temporary name beside it and rename(2): readers see the old or the new
+ * file whole. */
 int file_replace(const char *path, struct view v, mode_t mode);
 /* Walks a directory: starts zeroed but for `fd`, which stays the caller's. NULL at the end, or if
  * `error` (-errno) is set. "." and ".." are passed over. opendir(3) would want a heap. */
@@ -112,11 +113,11 @@ struct dir {
 const struct dirent *dir_next(struct dir *d);
 int write_all(int fd, struct view v); /* blocking fd; 0 or -errno */
 
-/* ---- time ------------------------------------------------------------------------------------- */
+/* ---- time ---- */
 
 uint64_t clock_ms(void); /* monotonic */
 
-/* ---- logging ---------------------------------------------------------------------------------- */
+/* ---- logging ---- */
 
 enum log_level { LOG_DEBUG, LOG_INFO, LOG_WARN, LOG_ERROR };
 extern bool log_debug; /* print LOG_DEBUG lines too */
@@ -124,18 +125,18 @@ extern bool log_debug; /* print LOG_DEBUG lines too */
 /* One line in containerd's format to fd 2, by one write(2); lost if fd 2 would block. */
 /* (Not logf: that is a function of math.h.) */
 void logf_(enum log_level level, const char *fmt, ...) PRINTF(2, 3);
-#define log_line(level, ...)                                                                       \
-	do {                                                                                       \
-		if ((level) > LOG_DEBUG || log_debug)                                              \
-			logf_(level, __VA_ARGS__);                                                 \
+#define log_line(level, ...)                          \
+	do {                                          \
+		if ((level) > LOG_DEBUG || log_debug) \
+			logf_(level, __VA_ARGS__);    \
 	} while (0)
 
-/* ---- digest ----------------------------------------------------------------------------------- */
+/* ---- digest ---- */
 
 /* SHA-256 of v (FIPS 180-4) as 64 lowercase hex digits and a NUL. */
 void sha256_hex(struct view v, char hex[65]);
 
-/* ---- protobuf fields (by nanopb) --------------------------------------------------------------- */
+/* ---- protobuf fields (by nanopb) ---- */
 
 /* Every string, bytes and repeated field of our messages is a struct view with this one nanopb
  * callback (proto/nanoshim.options). Decoding: a singular field becomes a view into the receive
@@ -146,7 +147,8 @@ struct pb_istream_s;
 struct pb_ostream_s;
 struct pb_field_iter_s;
 struct pb_msgdesc_s;
-bool view_field(struct pb_istream_s *in, struct pb_ostream_s *out, const struct pb_field_iter_s *field);
+bool view_field(struct pb_istream_s *in, struct pb_ostream_s *out,
+		const struct pb_field_iter_s *field);
 
 /* A bytes field that holds another message, encoded in place; a NULL descriptor leaves it out.
  * Passed over in decoding. Strings in the same message are views. */
@@ -154,7 +156,8 @@ struct nested {
 	const struct pb_msgdesc_s *desc;
 	const void *msg;
 };
-bool nested_field(struct pb_istream_s *in, struct pb_ostream_s *out, const struct pb_field_iter_s *field);
+bool nested_field(struct pb_istream_s *in, struct pb_ostream_s *out,
+		  const struct pb_field_iter_s *field);
 
 /* Walks an encoded message: the next length-delimited field `tag` in *rest goes to *value and
  * *rest moves past it. False at the end, or where the message is malformed. */
@@ -163,7 +166,7 @@ bool field_next(struct view *rest, uint32_t tag, struct view *value);
 /* Decodes v into *msg (which must be zeroed) by a nanopb descriptor; false if malformed. */
 bool msg_decode(struct view v, const struct pb_msgdesc_s *desc, void *msg);
 
-/* ---- JSON (json.c, over jsmn) ------------------------------------------------------------------- */
+/* ---- JSON (json.c, over jsmn) ---- */
 
 /* A parsed text: its tokens live in pages of their own until json_close(). Values are token
  * numbers; 0 is the document itself, -1 is "there is none" and may be passed on to every function

@@ -43,7 +43,7 @@ static const char *const refusals[STATES][VERBS] = {
 
 /* What is answered if the process was deleted while a request waited for its turn. */
 static const char *const gone[VERBS] = {
-	[VERB_START] = "start",	  [VERB_DELETE] = "delete", [VERB_PAUSE] = "pause",
+	[VERB_START] = "start",   [VERB_DELETE] = "delete", [VERB_PAUSE] = "pause",
 	[VERB_RESUME] = "resume", [VERB_UPDATE] = "update", [VERB_CHECKPOINT] = "checkpoint",
 	[VERB_EXEC] = "exec",
 };
@@ -57,8 +57,9 @@ bool verb_decode(struct op *op, const struct pb_msgdesc_s *desc, void *msg)
 {
 	if (msg_decode(op->request, desc, msg))
 		return true;
-	op_error(op, CODE_INTERNAL,
-		 "ttrpc: error unmarshalling payload: proto: cannot parse invalid wire-format data");
+	op_error(
+		op, CODE_INTERNAL,
+		"ttrpc: error unmarshalling payload: proto: cannot parse invalid wire-format data");
 	verb_end(op);
 	return false;
 }
@@ -80,7 +81,8 @@ struct proc *verb_find(struct op *op, struct view id, struct view exec_id)
 	else if (exec_id.len == 0)
 		p = container_init(c);
 	else if (!(p = exec_find(c, exec_id)))
-		op_error(op, CODE_NOT_FOUND, "process does not exist %.*s: not found", VIEW_FMT(exec_id));
+		op_error(op, CODE_NOT_FOUND, "process does not exist %.*s: not found",
+			 VIEW_FMT(exec_id));
 	if (p)
 		op_about(op, p);
 	else
@@ -194,7 +196,8 @@ static void launch_run(struct op *op, const struct container *c, struct proc *p,
 		op->run.error = -ENAMETOOLONG;
 		return;
 	}
-	run_start(&op->run, &c->runtime, args, p->stdio.terminal ? NULL : p->io.ends, (struct view){0});
+	run_start(&op->run, &c->runtime, args, p->stdio.terminal ? NULL : p->io.ends,
+		  (struct view){0});
 	io_started(&p->io);
 }
 
@@ -209,8 +212,8 @@ static int learn_pid(const struct op *op, struct proc *p, struct text *why)
 	pid_path(p, &path);
 	pid = pid_file_read(path.at);
 	if (pid < 0) {
-		text_printf(why, "failed to retrieve OCI runtime container pid: open %s: %s", path.at,
-			    errno_text(-pid));
+		text_printf(why, "failed to retrieve OCI runtime container pid: open %s: %s",
+			    path.at, errno_text(-pid));
 		return pid;
 	}
 	err = proc_set_pid(p, pid, op->serial);

@@ -16,10 +16,10 @@ note() { echo "# $*" >&3; }
 	ctr_run -d "$ID-other" sleep 1000 # shares the text, see private()
 	ctr_run -d "$ID" sleep 1000
 	pid=$(shim_pid "$ID")
-	quiet() { # for a second it does not run at all
+	quiet() { # for three seconds it does not run at all
 		local before
 		before=$(grep ctxt_switches "/proc/$pid/status")
-		sleep 1
+		sleep 3
 		[[ $(grep ctxt_switches "/proc/$pid/status") == "$before" ]]
 	}
 	is_go || wait_for 20 quiet

@@ -264,7 +264,8 @@ static inline void make_runtime(void)
 {
 	char script[4096];
 
-	/* The processes are made in a subshell: who ends first, the shim inherits the other one.
+	/* The processes are made in a subshell, and begin when that has gone and the shim inherited
+	 * them: a shell would reap them itself, if they ended before.
 	 * D/VERB.fail: text for log.json, and exit 1. D/VERB.gate: a FIFO to wait at. D/VERB.then: a
 	 * script to run at the end. D/init, D/exec: what a process is. */
 	snprintf(script, sizeof(script),
@@ -275,14 +276,15 @@ static inline void make_runtime(void)
 		 "[ -p $D/$verb.gate ] && read x <$D/$verb.gate\n"
 		 "if [ -e $D/$verb.fail ]; then cat $D/$verb.fail >>$log; cat $D/$verb.fail; exit 1; fi\n"
 		 "case $verb in\n"
-		 "create|restore) (sh $D/init & echo -n $! >$D/$id.init; echo -n $! >$pid_file);;\n"
-		 "exec) (sh $D/exec & echo -n $! >$pid_file);;\n"
+		 "create|restore) (sh $D/orphan $D/init & echo -n $! >$D/$id.init; echo -n $! >$pid_file);;\n"
+		 "exec) (sh $D/orphan $D/exec & echo -n $! >$pid_file);;\n"
 		 "delete) [ -e $D/$id.init ] && kill -9 $(cat $D/$id.init) 2>/dev/null; rm -f $D/$id.init;;\n"
 		 "esac\n"
 		 "[ -e $D/$verb.then ] && . $D/$verb.then\n"
 		 "exit 0\n",
 		 tmp);
 	make_file("runtime", script, 0755);
+	make_file("orphan", "while [ -e /proc/$PPID ]; do :; done; . $1", 0644);
 	make_file("init", "exec sleep 1000\n", 0644);
 	make_file("exec", "exec sleep 1000\n", 0644);
 	make_file("calls", "", 0644);
