@@ -319,7 +319,7 @@ void stack_forget(void)
 {
 	char *here = __builtin_frame_address(0);
 
-	pages_forget(here - 64 * PAGE, 63 * PAGE);
+	pages_forget(here - 64 * PAGE, 64 * PAGE - 512); /* not what this very call stands on */
 }
 
 /* ---- files ---- */

@@ -29,16 +29,21 @@ use_runtime() { # NAME
 	export RUNTIME
 }
 
-# For setup_file: a laboratory with these peers, or the reason why there is none.
-peers_up() { # PEER...: what must have been fetched
+# For setup_file: says in LAB_MISSING what test/peers has not fetched.
+peers_missing() { # PEER...
 	local peer
-	export LAB_MISSING=
+	export LAB_MISSING=${LAB_MISSING:-}
 	for peer; do
 		if [[ $peer != 1.6 && ! -e $PEERS/$peer/.stamp ]]; then
 			LAB_MISSING="needs build/peers/$peer: test/peers"
-			return
+			return 1
 		fi
 	done
+}
+
+# For setup_file: a laboratory with these peers, or the reason why there is none.
+peers_up() { # PEER...
+	peers_missing "$@" || return 0
 	if (($(id -u) != 0)); then
 		LAB_MISSING="needs root"
 	elif [[ ! -x $SHIM ]]; then
