@@ -407,6 +407,10 @@ static void kill_all_step(struct op *op)
 		op_run(op, 1);
 		return;
 	}
+	if (!c) { /* deleted meanwhile */
+		op_done(op, NULL, NULL);
+		return;
+	}
 	if (run_failed(&op->run)) {
 		char buf[512];
 		struct text t = TEXT(buf);
@@ -429,9 +433,10 @@ static void thaw_step(struct op *op)
 		op_run(op, 1);
 		return;
 	}
-	if (run_failed(&op->run))
+	if (c && run_failed(&op->run))
 		log_line(LOG_WARN, "%s: could not be resumed after its init exited", c->id);
-	c->cleaning--;
+	if (c)
+		c->cleaning--;
 	op_done(op, NULL, NULL);
 }
 

@@ -534,7 +534,7 @@ void io_want(struct io *io, unsigned int slot)
 	for (unsigned int i = 0; i < STREAMS; i++) {
 		struct pump *p = &io->pumps[i];
 
-		if (p->open && p->blocked)
+		if (p->open && (p->blocked || p->rest_len > 0))
 			loop_want(p->to, POLLOUT, REF_PUMP, slot, i);
 		else if (p->open)
 			loop_want(p->from, POLLIN, REF_PUMP, slot, i);

@@ -189,6 +189,20 @@ static void launch_failed(struct op *op, struct proc *p)
 	verb_end(op);
 }
 
+static void start_launch(struct op *op, struct container *c, struct proc *p)
+{
+	if (!launch_step(op, c, p, p->is_exec ? LAUNCH_EXEC : LAUNCH_RESTORE))
+		return;
+	if (op->code) {
+		launch_failed(op, p);
+		return;
+	}
+	p->stdin_due = now;
+	if (!p->is_exec)
+		container_find_cgroup(c);
+	start_succeeded(op, c, p);
+}
+
 void start_step(struct op *op)
 {
 	struct container *c = op_container(op);
@@ -220,6 +234,16 @@ void start_step(struct op *op)
 		return;
 
 	case START_RUNNING:
+	case START_LAUNCH:
+		if (!p) { /* deleted with its container, by somebody who did not want to wait */
+			verb_refused(op, p, VERB_START);
+			verb_end(op);
+			return;
+		}
+		if (op->phase == START_LAUNCH) {
+			start_launch(op, c, p);
+			return;
+		}
 		if (verb_out_of_time(op) || run_failed(&op->run)) {
 			if (!op->code)
 				run_reason(&op->run, &c->runtime, "OCI runtime start failed",
@@ -228,19 +252,6 @@ void start_step(struct op *op)
 			verb_end(op);
 			return;
 		}
-		start_succeeded(op, c, p);
-		return;
-
-	case START_LAUNCH:
-		if (!launch_step(op, c, p, p->is_exec ? LAUNCH_EXEC : LAUNCH_RESTORE))
-			return;
-		if (op->code) {
-			launch_failed(op, p);
-			return;
-		}
-		p->stdin_due = now;
-		if (!p->is_exec)
-			container_find_cgroup(c);
 		start_succeeded(op, c, p);
 		return;
 	}
@@ -293,6 +304,8 @@ static void delete_ran(struct op *op, struct container *c)
 		}
 	}
 	c->deleting = !op->code;
+	if (op->code)
+		c->exit_unseen = false; /* it goes on, and will be seen */
 }
 
 void delete_step(struct op *op)

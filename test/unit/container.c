@@ -736,7 +736,7 @@ static void ids_per_container(void **state)
 	assert_error(ask_create("c"), CODE_ALREADY_EXISTS, "container c: already exists");
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
 		DAEMON_TEST(life_of_a_container),
@@ -772,6 +772,6 @@ int main(void)
 		DAEMON_TEST(ids_per_container),
 	};
 
-	close_others();
+	daemon_main_begins(argc, argv);
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -260,13 +260,36 @@ static inline const char *calls(void)
 	return file_text("calls");
 }
 
+static char program[512]; /* this one */
+
+/* Makes a process for the runtime, whose script calls this program as `--orphan SCRIPT PIDFILE`, and
+ * leaves it to the shim: a shell would reap it itself, if it ends soon. */
+static inline void daemon_main_begins(int argc, char **argv)
+{
+	pid_t pid;
+	char text[16];
+
+	if (argc < 4 || strcmp(argv[1], "--orphan") != 0) {
+		ssize_t n = readlink("/proc/self/exe", program, sizeof(program) - 1);
+
+		program[n > 0 ? n : 0] = '\0';
+		close_others();
+		return;
+	}
+	pid = fork();
+	if (pid == 0) {
+		execl("/bin/sh", "sh", argv[2], NULL);
+		_exit(127);
+	}
+	snprintf(text, sizeof(text), "%d", (int)pid);
+	_exit(pid < 0 || file_write(argv[3], view_of(text), 0644) < 0);
+}
+
 static inline void make_runtime(void)
 {
 	char script[4096];
 
-	/* The processes are made in a subshell, and begin when that has gone and the shim inherited
-	 * them: a shell would reap them itself, if they ended before.
-	 * D/VERB.fail: text for log.json, and exit 1. D/VERB.gate: a FIFO to wait at. D/VERB.then: a
+	/* D/VERB.fail: text for log.json, and exit 1. D/VERB.gate: a FIFO to wait at. D/VERB.then: a
 	 * script to run at the end. D/init, D/exec: what a process is. */
 	snprintf(script, sizeof(script),
 		 "#!/bin/sh\n"
@@ -276,15 +299,14 @@ static inline void make_runtime(void)
 		 "[ -p $D/$verb.gate ] && read x <$D/$verb.gate\n"
 		 "if [ -e $D/$verb.fail ]; then cat $D/$verb.fail >>$log; cat $D/$verb.fail; exit 1; fi\n"
 		 "case $verb in\n"
-		 "create|restore) (sh $D/orphan $D/init & echo -n $! >$D/$id.init; echo -n $! >$pid_file);;\n"
-		 "exec) (sh $D/orphan $D/exec & echo -n $! >$pid_file);;\n"
+		 "create|restore) %s --orphan $D/init $pid_file; cp $pid_file $D/$id.init;;\n"
+		 "exec) %s --orphan $D/exec $pid_file;;\n"
 		 "delete) [ -e $D/$id.init ] && kill -9 $(cat $D/$id.init) 2>/dev/null; rm -f $D/$id.init;;\n"
 		 "esac\n"
 		 "[ -e $D/$verb.then ] && . $D/$verb.then\n"
 		 "exit 0\n",
-		 tmp);
+		 tmp, program, program);
 	make_file("runtime", script, 0755);
-	make_file("orphan", "while [ -e /proc/$PPID ]; do :; done; . $1", 0644);
 	make_file("init", "exec sleep 1000\n", 0644);
 	make_file("exec", "exec sleep 1000\n", 0644);
 	make_file("calls", "", 0644);
