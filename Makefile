@@ -3,7 +3,6 @@
 # make            build/nanoshim: one static-pie binary against musl
 # make test       unit and integration tests (root; installs what is missing)
 # make demo       real containers under a real containerd, beside the Go shim (root)
-# make lint       clang-tidy, cppcheck, scan-build
 # make install    DESTDIR= PREFIX=/usr/local
 # make deps       install the packages all of this needs (root), or say which
 

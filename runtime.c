@@ -19,11 +19,13 @@
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include "shim.h"
 
+#define SIGNALS 64       /* of the kernel */
 #define OUTPUT_MAX 65536 /* of a runtime's own messages; what it prints beyond is refused to it */
 #define LOG_MAX 65536    /* of log.json, from its end */
 
@@ -36,16 +38,16 @@ struct daemon self;
 /* Between vfork() and execve(): the daemon's memory, nobody else's. Only system calls. */
 static int become(const struct spawn *s, pid_t parent)
 {
-	struct sigaction dfl = {.sa_handler = SIG_DFL};
+	static const unsigned long
+		dfl[8]; /* the kernel's struct sigaction for SIG_DFL: all zeros */
 	int from[8];
 	sigset_t none;
 
-	/* Handlers write to the daemon's variables: they go before the signals may come. */
-	sigaction(SIGCHLD, &dfl, NULL);
-	sigaction(SIGTERM, &dfl, NULL);
-	sigaction(SIGINT, &dfl, NULL);
-	sigaction(SIGUSR1, &dfl, NULL);
-	sigaction(SIGPIPE, &dfl, NULL);
+	/* Handlers write to the daemon's variables: they go before the signals may come. What whoever
+	 * started containerd had ignored goes, too; a C library keeps its hands off signals 32 to 34,
+	 * but posix_spawn(3) leaves some of them ignored, so the kernel is asked itself. */
+	for (int sig = 1; sig <= SIGNALS; sig++)
+		syscall(SYS_rt_sigaction, sig, dfl, NULL, SIGNALS / 8);
 	sigemptyset(&none);
 	sigprocmask(SIG_SETMASK, &none, NULL);
 	if (self.files.rlim_max)

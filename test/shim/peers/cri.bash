@@ -201,3 +201,6 @@ state_is() { [[ $(status "$1" state) == "$2" ]]; } # ID STATE
 
 # What a log file says, without the times: "stdout F line".
 log_of() { cut -d' ' -f2- "$LAB/pods/$1/$2.log"; } # POD'S NAME, CONTAINER'S NAME
+
+# containerd writes the log on its own time, not before it says that a container has exited.
+log_has() { [[ $(log_of "$1" "$2" 2>/dev/null | wc -l) -ge $3 ]]; } # POD'S NAME, CONTAINER'S, LINES

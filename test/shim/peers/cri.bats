@@ -22,12 +22,12 @@ cgroup_file() { cat "/sys/fs/cgroup/$2/$NS/$1/$3"; } # ID CONTROLLER FILE
 	wait_for 20 state_is "$a" "$EXITED"
 	equal 7 "$(status "$a" exit_code)" "exit code"
 	equal Error "$(status "$a" reason)" reason
+	wait_for 10 log_has "$ID" a 3
 	equal "stderr F err
 stdout F out
 stdout P part" "$(log_of "$ID" a | sort)" "log of a"
 	state_is "$b" "$RUNNING"
-	all_there() { [[ $(log_of "$ID" b | wc -l) == 3000 ]]; }
-	wait_for 20 all_there
+	wait_for 20 log_has "$ID" b 3000
 	log_of "$ID" b | cmp - <(seq -f 'stdout F %.0f' 1 3000)
 	shim_count_is 1
 	equal "$p" "$(tr '\0' '\n' <"/proc/$(shim_pids)/cmdline" | grep -A 1 -x -- -id | tail -n 1)" \
@@ -115,12 +115,14 @@ stdout P part" "$(log_of "$ID" a | sort)" "log of a"
 		\"stderr\": true}" <<<'hello' >"$LAB/out"
 	wait_for 20 state_is "$a" "$EXITED"
 	equal 4 "$(status "$a" exit_code)" "exit code"
+	wait_for 10 log_has "$ID" a 1
 	equal "stdout F got hello" "$(log_of "$ID" a)" log
 	a=$(run "$p" b 'tty; read -r x; echo "got $x"; exit 9' '{"stdin": true, "tty": true}')
 	client 30 stream Attach "{\"container_id\": \"$a\", \"stdin\": true, \"stdout\": true,
 		\"tty\": true}" <<<'hello' >"$LAB/out"
 	wait_for 20 state_is "$a" "$EXITED"
 	equal 9 "$(status "$a" exit_code)" "exit code"
+	wait_for 10 log_has "$ID" b 2
 	contains "$(log_of "$ID" b)" '^stdout F /dev/pts/0'
 	contains "$(log_of "$ID" b)" '^stdout F got hello'
 	pod_rm "$p"
@@ -257,6 +259,7 @@ stdout P part" "$(log_of "$ID" a | sort)" "log of a"
 	feed "$LAB/fifo/$ID.3"
 	wait_for 20 state_is "$a" "$EXITED"
 	equal 11 "$(status "$a" exit_code)" "exit code"
+	wait_for 10 log_has "$ID" a 3
 	equal "line 1 line 2 line 3" "$(log_of "$ID" a | cut -d' ' -f3- | paste -sd ' ')" log
 	start "$c"
 	wait_for 20 state_is "$c" "$EXITED"
