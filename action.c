@@ -114,7 +114,7 @@ static void read_group(struct text *group)
 
 	if (err < 0)
 		die("open config.json: %s", errno_text(-err));
-	if (json_open(&j, (struct view){config.at, config.len}) < 0 || json_raw(&j, 0).at[0] != '{')
+	if (json_open(&j, (struct view){config.at, config.len}) < 0 || !json_is_object(&j, 0))
 		die("config.json: invalid JSON");
 	annotations = json_get(&j, 0, "annotations");
 	if (annotations >= 0 && !strchr("{n", json_raw(&j, annotations).at[0]))

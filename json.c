@@ -134,6 +134,11 @@ struct view json_raw(const struct json *j, int value)
 	return (struct view){j->text.at + tok->start, (size_t)(tok->end - tok->start)};
 }
 
+bool json_is_object(const struct json *j, int value)
+{
+	return value >= 0 && token(j, value)->type == JSMN_OBJECT;
+}
+
 bool json_true(const struct json *j, int value)
 {
 	return value >= 0 && token(j, value)->type == JSMN_PRIMITIVE &&

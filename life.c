@@ -52,7 +52,8 @@ static int write_spec(const char *path, struct view spec, bool terminal)
 
 	if (!t.at)
 		return -ENOMEM;
-	if (json_open(&j, spec) < 0 || spec.len == 0 || json_raw(&j, 0).at[0] != '{') {
+	if (json_open(&j, spec) < 0 || !json_is_object(&j, 0)) {
+		json_close(&j);
 		pages_put(t.at, cap);
 		return -EINVAL;
 	}

@@ -131,6 +131,8 @@ void text_add(struct text *t, struct view v)
 	if (v.len > room) {
 		t->cut = true;
 		v.len = room;
+		while (v.len > 0 && (v.at[v.len] & 0xc0) == 0x80)
+			v.len--; /* never within a character */
 	}
 	if (v.len > 0)
 		memcpy(t->at + t->len, v.at, v.len);

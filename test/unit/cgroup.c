@@ -809,15 +809,9 @@ static void test_real_oom_v1(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		MADE(test_find_v1),
-		MADE(test_find_v2),
-		MADE(test_enable),
-		MADE(test_pids),
-		MADE(test_stats_v2),
-		MADE(test_stats_v2_bare),
-		MADE(test_stats_v1),
-		MADE(test_oom_v2),
-		REAL(test_real_v1),
+		MADE(test_find_v1),     MADE(test_find_v2),  MADE(test_enable),
+		MADE(test_pids),        MADE(test_stats_v2), MADE(test_stats_v2_bare),
+		MADE(test_stats_v1),    MADE(test_oom_v2),   REAL(test_real_v1),
 		REAL(test_real_oom_v1),
 	};
 

@@ -35,7 +35,11 @@ static void exit_statuses(void **state)
 	static const struct {
 		const char *script;
 		unsigned int status;
-	} cases[] = {{"exit 0", 0}, {"exit 1", 1}, {"exit 255", 255}, {"kill -9 $$", 137}, {"kill -6 $$", 134}};
+	} cases[] = {{"exit 0", 0},
+		     {"exit 1", 1},
+		     {"exit 255", 255},
+		     {"kill -9 $$", 137},
+		     {"kill -6 $$", 134}};
 
 	(void)state;
 	for (size_t i = 0; i < COUNT(cases); i++) {
@@ -46,7 +50,8 @@ static void exit_statuses(void **state)
 		make_file("init", cases[i].script, 0644);
 		created(id);
 		a = assert_ok(ask_about("Wait", id));
-		assert_int_equal(get_number((struct view){a->payload, a->len}, 1, 0), cases[i].status);
+		assert_int_equal(get_number((struct view){a->payload, a->len}, 1, 0),
+				 cases[i].status);
 	}
 }
 
@@ -138,7 +143,8 @@ static void exec_life(void **state)
 	assert_ok(ask_about("Delete", "c/x"));
 	assert_null(the_exec("c", "x"));
 	until(event_idle());
-	assert_string_equal(event_log, "create c;start c;exec-added c x;exec-started c x;exit c x 143;");
+	assert_string_equal(event_log,
+			    "create c;start c;exec-added c x;exec-started c x;exit c x 143;");
 }
 
 /* An exec that is over before the runtime has said its pid. */
@@ -152,7 +158,8 @@ static void exec_exits_at_once(void **state)
 	assert_ok(ask_about("Start", "c/x"));
 	assert_ok(ask_about("Wait", "c/x"));
 	until(event_idle());
-	assert_string_equal(event_log, "create c;start c;exec-added c x;exec-started c x;exit c x 3;");
+	assert_string_equal(event_log,
+			    "create c;start c;exec-added c x;exec-started c x;exit c x 3;");
 }
 
 /* Init goes first: but it is told last, when the last exec has ended. */
@@ -186,9 +193,10 @@ static void init_is_last(void **state)
 	assert_ok(wait_y);
 	assert_ok(wait);
 	until(event_idle());
-	assert_string_equal(event_log,
-			    "create c;start c;exec-added c x;exec-added c y;exec-added c never-started;"
-			    "exec-started c x;exec-started c y;exit c x 137;exit c y 143;exit c c 137;");
+	assert_string_equal(
+		event_log,
+		"create c;start c;exec-added c x;exec-added c y;exec-added c never-started;"
+		"exec-started c x;exec-started c y;exit c x 137;exit c y 143;exit c c 137;");
 }
 
 /* An exec that is just being started counts, too; if that fails, it does no more. */
@@ -225,10 +233,15 @@ static void left_overs_are_killed(void **state)
 		unsigned int kills;
 	} cases[] = {
 		{"none", NULL, 1},
-		{"own", "{\"linux\":{\"namespaces\":[{\"type\":\"pid\"},{\"type\":\"mount\"}]}}", 0},
-		{"empty-path", "{\"linux\":{\"namespaces\":[{\"path\":\"\",\"type\":\"pid\"}]}}", 0},
-		{"joined", "{\"linux\":{\"namespaces\":[{\"type\":\"pid\",\"path\":\"/proc/1/ns/pid\"}]}}", 1},
-		{"others", "{\"linux\":{\"namespaces\":[{\"type\":\"mount\"},{\"type\":\"ipc\"}]}}", 1},
+		{"own", "{\"linux\":{\"namespaces\":[{\"type\":\"pid\"},{\"type\":\"mount\"}]}}",
+		 0},
+		{"empty-path", "{\"linux\":{\"namespaces\":[{\"path\":\"\",\"type\":\"pid\"}]}}",
+		 0},
+		{"joined",
+		 "{\"linux\":{\"namespaces\":[{\"type\":\"pid\",\"path\":\"/proc/1/ns/pid\"}]}}",
+		 1},
+		{"others", "{\"linux\":{\"namespaces\":[{\"type\":\"mount\"},{\"type\":\"ipc\"}]}}",
+		 1},
 		{"no-list", "{\"linux\":{}}", 1},
 		{"no-json", "{\"linux\":", 1},
 	};
@@ -444,7 +457,8 @@ static void strangers(void **state)
 		if (pid == 0)
 			_exit(99);
 	}
-	until(waitid(P_ALL, 0, &(siginfo_t){0}, WEXITED | WNOHANG | WNOWAIT) == 0 && loop_child == false);
+	until(waitid(P_ALL, 0, &(siginfo_t){0}, WEXITED | WNOHANG | WNOWAIT) == 0 &&
+	      loop_child == false);
 	assert_false(the_init("c")->exited);
 	assert_ok(ask_about("State", "c"));
 }
@@ -472,7 +486,8 @@ static void more_strangers_than_remembered(void **state)
 			one_turn();
 	}
 	/* The last of them has ended, and may be reaped or not: all that have been are remembered. */
-	until(kill(last, 0) < 0 || waitid(P_PID, (id_t)last, &(siginfo_t){0}, WEXITED | WNOHANG | WNOWAIT) == 0);
+	until(kill(last, 0) < 0 ||
+	      waitid(P_PID, (id_t)last, &(siginfo_t){0}, WEXITED | WNOHANG | WNOWAIT) == 0);
 	for (int i = 0; i < 10; i++)
 		one_turn();
 	gate_open("create");
@@ -494,11 +509,13 @@ static void wrong_pid_files(void **state)
 	static const struct {
 		const char *script, *message;
 	} cases[] = {
-		{"rm $pid_file",
-		 "failed to retrieve OCI runtime container pid: open %s/init.pid: no such file or directory"},
+		{"rm $pid_file", "failed to retrieve OCI runtime container pid: open %s/init.pid: "
+				 "no such file or directory"},
 		{"echo x >$pid_file", NULL},
-		{"echo -n 1 >$pid_file", "%s/init.pid names pid 1, which is not a child of the shim"},
-		{"echo -n 4194303 >$pid_file", "%s/init.pid names pid 4194303, which is not a child of the shim"},
+		{"echo -n 1 >$pid_file",
+		 "%s/init.pid names pid 1, which is not a child of the shim"},
+		{"echo -n 4194303 >$pid_file",
+		 "%s/init.pid names pid 4194303, which is not a child of the shim"},
 		{": >$pid_file", NULL},
 	};
 
@@ -728,7 +745,8 @@ static void ids_per_container(void **state)
 	assert_error(ask_exec("c/x"), CODE_ALREADY_EXISTS, "id x: already exists");
 	assert_ptr_not_equal(the_exec("c", "x"), the_exec("d", "x"));
 	assert_null(the_exec("d", "d"));
-	assert_error(ask_about("State", "d/d"), CODE_NOT_FOUND, "process does not exist d: not found");
+	assert_error(ask_about("State", "d/d"), CODE_NOT_FOUND,
+		     "process does not exist d: not found");
 	assert_error(ask_about("State", "e"), CODE_NOT_FOUND, "container not created: not found");
 	assert_error(ask_create("c"), CODE_ALREADY_EXISTS, "container c: already exists");
 }

@@ -34,12 +34,13 @@ int listen_at(const char *path)
 	return -1;
 }
 
-extern const char *cgroup_prefix; /* of cgroup.c: the host's cgroups are no concern of these tests */
+extern const char
+	*cgroup_prefix; /* of cgroup.c: the host's cgroups are no concern of these tests */
 
 /* ---- containerd ---- */
 
 static int events_listener = -1, events_client = -1;
-static bool events_held;      /* it takes them, but acknowledges none */
+static bool events_held;     /* it takes them, but acknowledges none */
 static char event_log[8192]; /* "start c 17;exit c x 137;" ... */
 
 static inline void note_event(struct view payload)
@@ -86,7 +87,8 @@ static inline void take_events(void)
 		assert_int_equal(recv(events_client, buf, len, 0), len);
 		note_event(get_bytes((struct view){buf + FRAME_HEADER, len - FRAME_HEADER}, 3));
 		put_header(answer, 0, get_be32(buf + 4), FRAME_RESPONSE);
-		assert_int_equal(send(events_client, answer, FRAME_HEADER, MSG_NOSIGNAL), FRAME_HEADER);
+		assert_int_equal(send(events_client, answer, FRAME_HEADER, MSG_NOSIGNAL),
+				 FRAME_HEADER);
 	}
 	if (events_client >= 0 && recv(events_client, buf, 1, MSG_PEEK) == 0)
 		fd_close(&events_client);
@@ -116,7 +118,8 @@ static inline void take_answers(void)
 		struct answer *a = &answers[answer_count++];
 
 		assert_true(answer_count <= COUNT(answers));
-		assert_true(r.message.len < sizeof(a->message) && r.payload.len <= sizeof(a->payload));
+		assert_true(r.message.len < sizeof(a->message) &&
+			    r.payload.len <= sizeof(a->payload));
 		*a = (struct answer){.stream = r.stream, .code = r.code, .len = r.payload.len};
 		memcpy(a->message, r.message.at ? r.message.at : "", r.message.len);
 		memcpy(a->payload, r.payload.at ? r.payload.at : "", r.payload.len);
@@ -148,14 +151,15 @@ static inline uint64_t real_ms(void)
 	return (uint64_t)ts.tv_sec * 1000 + (uint64_t)ts.tv_nsec / 1000000;
 }
 
-#define until(condition)                                                                           \
-	do {                                                                                       \
-		for (uint64_t begin_ = real_ms(); !(condition); one_turn())                        \
-			if (real_ms() - begin_ > 30000)                                            \
-				fail_msg("in vain: %s\nevents: %s\n", #condition, event_log);      \
+#define until(condition)                                                                      \
+	do {                                                                                  \
+		for (uint64_t begin_ = real_ms(); !(condition); one_turn())                   \
+			if (real_ms() - begin_ > 30000)                                       \
+				fail_msg("in vain: %s\nevents: %s\n", #condition, event_log); \
 	} while (0)
 
-static inline uint32_t ask_within(int64_t timeout_ms, const char *method, const char *payload, size_t len)
+static inline uint32_t ask_within(int64_t timeout_ms, const char *method, const char *payload,
+				  size_t len)
 {
 	char buf[FRAME_HEADER + 2048];
 	size_t n = put_request(buf, last_asked += 2, "containerd.task.v2.Task", method,
@@ -243,16 +247,17 @@ static inline uint32_t ask_kill(const char *who, unsigned int signal, bool all)
 }
 
 #define assert_ok(stream) assert_answer_(stream, 0, NULL, __FILE__, __LINE__)
-#define assert_error(stream, code, message) assert_answer_(stream, code, message, __FILE__, __LINE__)
+#define assert_error(stream, code, message) \
+	assert_answer_(stream, code, message, __FILE__, __LINE__)
 
-static inline const struct answer *assert_answer_(uint32_t stream, unsigned int code, const char *message,
-						  const char *file, int line)
+static inline const struct answer *assert_answer_(uint32_t stream, unsigned int code,
+						  const char *message, const char *file, int line)
 {
 	const struct answer *a = await(stream);
 
 	if (a->code != code || (message && strcmp(a->message, message) != 0)) {
-		print_error("%s:%d: code %u, \"%s\" instead of code %u, \"%s\"\n", file, line, a->code,
-			    a->message, code, message ? message : "");
+		print_error("%s:%d: code %u, \"%s\" instead of code %u, \"%s\"\n", file, line,
+			    a->code, a->message, code, message ? message : "");
 		_fail(file, line);
 	}
 	return a;
@@ -303,12 +308,15 @@ static inline void make_runtime(void)
 		 "verb=$1; shift; echo \"$verb $*\" >>$D/calls\n"
 		 "for id; do case $1 in --pid-file) pid_file=$2;; esac; shift; done\n"
 		 "[ -p $D/$verb.gate ] && read x <$D/$verb.gate\n"
-		 "if [ -e $D/$verb.fail ]; then cat $D/$verb.fail >>$log; cat $D/$verb.fail; exit 1; fi\n"
-		 "case $verb in create|restore) mkdir -p $root/$id;; delete) rmdir $root/$id;; esac\n"
+		 "if [ -e $D/$verb.fail ]; then cat $D/$verb.fail >>$log; cat $D/$verb.fail; exit "
+		 "1; fi\n"
+		 "case $verb in create|restore) mkdir -p $root/$id;; delete) rmdir $root/$id;; "
+		 "esac\n"
 		 "case $verb in\n"
 		 "create|restore) %s --orphan $D/init $pid_file; cp $pid_file $D/$id.init;;\n"
 		 "exec) %s --orphan $D/exec $pid_file;;\n"
-		 "delete) [ -e $D/$id.init ] && kill -9 $(cat $D/$id.init) 2>/dev/null; rm -f $D/$id.init;;\n"
+		 "delete) [ -e $D/$id.init ] && kill -9 $(cat $D/$id.init) 2>/dev/null; rm -f "
+		 "$D/$id.init;;\n"
 		 "esac\n"
 		 "[ -e $D/$verb.then ] && . $D/$verb.then\n"
 		 "exit 0\n",
@@ -419,7 +427,8 @@ static inline void with_private_pids(const char *id)
 
 	mkdir(in_tmp(id), 0755);
 	snprintf(name, sizeof(name), "%s/config.json", id);
-	make_file(name, "{\"linux\":{\"namespaces\":[{\"type\":\"mount\"},{\"type\":\"pid\"}]}}", 0644);
+	make_file(name, "{\"linux\":{\"namespaces\":[{\"type\":\"mount\"},{\"type\":\"pid\"}]}}",
+		  0644);
 }
 
 static inline void created(const char *id)
@@ -481,7 +490,8 @@ static inline int daemon_setup(void **state)
 	make_runtime();
 	snprintf(at.sun_path, sizeof(at.sun_path), "%s", in_tmp("events"));
 	events_listener = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-	if (bind(events_listener, (struct sockaddr *)&at, sizeof(at)) < 0 || listen(events_listener, 5) < 0)
+	if (bind(events_listener, (struct sockaddr *)&at, sizeof(at)) < 0 ||
+	    listen(events_listener, 5) < 0)
 		return -1;
 	event_init(at.sun_path);
 	event_log[0] = '\0';

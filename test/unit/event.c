@@ -699,7 +699,8 @@ static void large_event(void **state)
 	event_push("create", "TaskCreate", &TaskCreate_msg, &event);
 	push(4);
 	client = accept4(listening, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
-	for (int i = 0; i < 100000 && (len < FRAME_HEADER || len < FRAME_HEADER + get_be32(all)); i++) {
+	for (int i = 0; i < 100000 && (len < FRAME_HEADER || len < FRAME_HEADER + get_be32(all));
+	     i++) {
 		ssize_t got_now = recv(client, all + len, 10000, 0);
 
 		len += got_now > 0 ? (size_t)got_now : 0;
@@ -709,7 +710,8 @@ static void large_event(void **state)
 	assert_true(len > n);
 	{
 		struct view data = {all + FRAME_HEADER, len - FRAME_HEADER};
-		struct view any = get_bytes(get_bytes(get_bytes(data, 3), 1), 4), value = get_bytes(any, 2), mount;
+		struct view any = get_bytes(get_bytes(get_bytes(data, 3), 1), 4),
+			    value = get_bytes(any, 2), mount;
 		size_t mounts = 0;
 
 		assert_view(get_bytes(any, 1), "containerd.events.TaskCreate");

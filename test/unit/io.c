@@ -111,7 +111,8 @@ static const char *heard(int fd)
 	ssize_t n = 0, len = 0;
 
 	set_nonblocking(fd);
-	while (len < (ssize_t)sizeof(buf) - 1 && (n = read(fd, buf + len, sizeof(buf) - 1 - (size_t)len)) > 0)
+	while (len < (ssize_t)sizeof(buf) - 1 &&
+	       (n = read(fd, buf + len, sizeof(buf) - 1 - (size_t)len)) > 0)
 		len += n;
 	buf[len] = '\0';
 	return len == 0 && n == 0 ? "EOF" : buf;
@@ -321,7 +322,8 @@ static void much_output(void **state)
 		if (sent < TOTAL) {
 			size_t want = (random >> 8) % 20000 + 1;
 
-			n = write(container[STREAM_OUT], out + sent, want < TOTAL - sent ? want : TOTAL - sent);
+			n = write(container[STREAM_OUT], out + sent,
+				  want < TOTAL - sent ? want : TOTAL - sent);
 			sent += n > 0 ? (size_t)n : 0;
 		} else {
 			fd_close(&container[STREAM_OUT]);
@@ -420,7 +422,8 @@ static void clients_ends_missing(void **state)
 	name_stream(STREAM_OUT, "none");
 	make();
 	assert_int_equal(io_open(&io, &names, &why), -ENOENT);
-	assert_why("failed to start io pipe copy: unable to copy pipes: containerd-shim: opening file \"%s\" "
+	assert_why("failed to start io pipe copy: unable to copy pipes: containerd-shim: opening "
+		   "file \"%s\" "
 		   "failed: open %s: no such file or directory",
 		   paths[STREAM_OUT]);
 	fd_close(&container[STREAM_OUT]);
@@ -449,7 +452,8 @@ static void file_urls(void **state)
 	snprintf(url, sizeof(url), "file://%s/a/b%%20c/log%%41?x=y", tmp);
 	names.path[STREAM_OUT] = url;
 	make();
-	assert_true(container[STREAM_OUT] >= 0 && container[STREAM_ERR] >= 0); /* both, whatever stderr is */
+	assert_true(container[STREAM_OUT] >= 0 &&
+		    container[STREAM_ERR] >= 0); /* both, whatever stderr is */
 	assert_int_equal(io_open(&io, &names, &why), 0);
 	say(container[STREAM_OUT], "out\n");
 	settle();
@@ -484,7 +488,8 @@ static void file_url_refused(void **state)
 
 static void schemes(void **state)
 {
-	static const char *const unknown[] = {"http://host/x", "x:y", "BINARY:///x", "file2:///x", "binary-v3:///x"};
+	static const char *const unknown[] = {"http://host/x", "x:y", "BINARY:///x", "file2:///x",
+					      "binary-v3:///x"};
 
 	(void)state;
 	for (size_t i = 0; i < COUNT(unknown); i++) {
@@ -493,8 +498,8 @@ static void schemes(void **state)
 		names.path[STREAM_OUT] = unknown[i];
 		why = TEXT(why_buf);
 		assert_int_equal(io_make(&io, &names, "id", &why), -EINVAL);
-		snprintf(expected, sizeof(expected), "unknown STDIO scheme %.*s", (int)strcspn(unknown[i], ":"),
-			 unknown[i]);
+		snprintf(expected, sizeof(expected), "unknown STDIO scheme %.*s",
+			 (int)strcspn(unknown[i], ":"), unknown[i]);
 		assert_string_equal(why_buf, expected);
 	}
 	/* A colon in a path is none; nor does stderr's scheme count. */
@@ -668,7 +673,8 @@ static void logger(void **state)
 {
 	(void)state;
 	write_logger("binary",
-		     "for a; do echo \"<$a>\"; done >args; env | grep -v '^PWD\\|^SHLVL\\|^_\\|^OLDPWD' | sort >env\n"
+		     "for a; do echo \"<$a>\"; done >args; env | grep -v "
+		     "'^PWD\\|^SHLVL\\|^_\\|^OLDPWD' | sort >env\n"
 		     "ls -l /proc/$$/fd | grep -c pipe >pipes\n"
 		     "echo >&5; cat <&3 >out & cat <&4 >err; wait",
 		     "?b=two%20words+more&a=1&empty=&c&%41=%3d&&=x");
@@ -700,7 +706,8 @@ static void logger(void **state)
 static void logger_with_keys_twice(void **state)
 {
 	(void)state;
-	write_logger("binary", "for a; do echo \"<$a>\"; done >args; echo >&5", "?a=1&b=2&a=3&c=4&c=5&d=6");
+	write_logger("binary", "for a; do echo \"<$a>\"; done >args; echo >&5",
+		     "?a=1&b=2&a=3&c=4&c=5&d=6");
 	make();
 	assert_int_equal(logger_ready(), 0);
 	assert_string_equal(file_text("args"), "<a>\n<1>\n<b>\n<2>\n<c>\n<4>\n<d>\n<6>\n");
@@ -723,8 +730,9 @@ static void logger_without_a_word(void **state)
 	write_logger("binary-v2", "exit 0", "");
 	make();
 	assert_int_equal(logger_ready(), -EIO);
-	assert_string_equal(why_buf,
-			    "logging binary did not call ready (it may have crashed or exited prematurely)");
+	assert_string_equal(
+		why_buf,
+		"logging binary did not call ready (it may have crashed or exited prematurely)");
 	logger_status();
 	fd_close(&container[STREAM_OUT]);
 	fd_close(&container[STREAM_ERR]);
@@ -747,7 +755,8 @@ static void logger_missing(void **state)
 	names.path[STREAM_OUT] = logger_url;
 	assert_int_equal(io_make(&io, &names, "id", &why), -ENOENT);
 	snprintf(expected, sizeof(expected),
-		 "failed to start binary process: fork/exec %s/none: no such file or directory", tmp);
+		 "failed to start binary process: fork/exec %s/none: no such file or directory",
+		 tmp);
 	assert_string_equal(why_buf, expected);
 }
 

@@ -46,7 +46,8 @@ static void assert_string(int value, const char *text, size_t len)
 static void lookups(void **state)
 {
 	(void)state;
-	open_ok("{\"a\": \"x\", \"b\": {\"a\": \"y\", \"c\": [1, {\"d\": true}, \"z\"]}, \"e\": null,\n"
+	open_ok("{\"a\": \"x\", \"b\": {\"a\": \"y\", \"c\": [1, {\"d\": true}, \"z\"]}, \"e\": "
+		"null,\n"
 		" \"\": \"empty\", \"ab\": -1.5e3}");
 	assert_view(json_raw(&doc, json_get(&doc, 0, "a")), "x");
 	assert_view(json_raw(&doc, json_get(&doc, json_get(&doc, 0, "b"), "a")), "y");
@@ -57,7 +58,8 @@ static void lookups(void **state)
 	assert_int_equal(json_get(&doc, 0, "d"), -1);
 	assert_int_equal(json_get(&doc, 0, "x"), -1); /* nor values */
 	assert_int_equal(json_get(&doc, 0, "A"), -1);
-	assert_view(json_raw(&doc, json_get(&doc, json_get(&doc, 0, "b"), "c")), "[1, {\"d\": true}, \"z\"]");
+	assert_view(json_raw(&doc, json_get(&doc, json_get(&doc, 0, "b"), "c")),
+		    "[1, {\"d\": true}, \"z\"]");
 	close_doc();
 }
 
@@ -88,12 +90,14 @@ static void lookups_chain(void **state)
 
 static void arrays_walked(void **state)
 {
-	static const char *const expected[] = {"1", "[2,[3]]", "{\"a\":[4],\"b\":5}", "", "six", "[]", "{}", "7"};
+	static const char *const expected[] = {
+		"1", "[2,[3]]", "{\"a\":[4],\"b\":5}", "", "six", "[]", "{}", "7"};
 	unsigned int n = 0;
 	int a;
 
 	(void)state;
-	open_ok("{\"before\":[0],\"a\":[1,[2,[3]],{\"a\":[4],\"b\":5},\"\",\"six\",[],{},7],\"behind\":8}");
+	open_ok("{\"before\":[0],\"a\":[1,[2,[3]],{\"a\":[4],\"b\":5},\"\",\"six\",[],{},7],"
+		"\"behind\":8}");
 	a = json_get(&doc, 0, "a");
 	for (int v = json_first(&doc, a); v >= 0; v = json_next(&doc, a, v)) {
 		assert_true(n < COUNT(expected));
@@ -126,9 +130,9 @@ static void truths(void **state)
 	static const struct {
 		const char *text;
 		bool is;
-	} cases[] = {{"true", true},	{"false", false},    {"null", false},	 {"1", false},
-		     {"\"true\"", false}, {"[true]", false}, {"tru", false},	 {"trues", false},
-		     {"{}", false},	{"\"\"", false},     {"-0", false}};
+	} cases[] = {{"true", true},      {"false", false},  {"null", false}, {"1", false},
+		     {"\"true\"", false}, {"[true]", false}, {"tru", false},  {"trues", false},
+		     {"{}", false},       {"\"\"", false},   {"-0", false}};
 
 	(void)state;
 	for (size_t i = 0; i < COUNT(cases); i++) {
@@ -166,7 +170,10 @@ static void strings_unescaped(void **state)
 		{"\\udc33\\ud83d", {"\xef\xbf\xbd\xef\xbf\xbd", 6}},
 		{"\\ud83dxyzxyz", {"\xef\xbf\xbdxyzxyz", 9}},
 		{"\\ud83d\\n", {"\xef\xbf\xbd\n", 4}},
-		{"\\ud83d\\u0041", {"\xef\xbf\xbd" "A", 4}},
+		{"\\ud83d\\u0041",
+		 {"\xef\xbf\xbd"
+		  "A",
+		  4}},
 		{"\\ud83d\\ud83d\\udc33", {"\xef\xbf\xbd\xf0\x9f\x90\xb3", 7}},
 		{"\\\\u0041", {"\\u0041", 6}},
 		{"\\\\\\\\", {"\\\\", 2}},
@@ -188,7 +195,8 @@ static void strings_unescaped(void **state)
 static void every_escape(void **state)
 {
 	(void)state;
-	for (unsigned int c = 0; c <= 0xffff; c += c < 0x1000 || (c >= 0xd700 && c < 0xe100) ? 1 : 61) {
+	for (unsigned int c = 0; c <= 0xffff;
+	     c += c < 0x1000 || (c >= 0xd700 && c < 0xe100) ? 1 : 61) {
 		char text[32];
 		struct text t;
 
@@ -218,9 +226,36 @@ static void strings_cut(void **state)
 static void no_json(void **state)
 {
 	static const char *const texts[] = {
-		"", " ", "\n", "x", "{", "[", "\"", "}", "]", "{]", "[}", "[1}", "{\"a\":1]", "[1", "[1,",
-		"{\"a\"", "{\"a\":", "{\"a\":1", "\"a", "[\"\\", "[\"\\x\"]", "[\"\\u12g4\"]", "[\"\\u123",
-		"tru", "[1]]", "{}}", "time=\"x\" level=error", "{'a':1}", "[\x01]", "[\xff]",
+		"",
+		" ",
+		"\n",
+		"x",
+		"{",
+		"[",
+		"\"",
+		"}",
+		"]",
+		"{]",
+		"[}",
+		"[1}",
+		"{\"a\":1]",
+		"[1",
+		"[1,",
+		"{\"a\"",
+		"{\"a\":",
+		"{\"a\":1",
+		"\"a",
+		"[\"\\",
+		"[\"\\x\"]",
+		"[\"\\u12g4\"]",
+		"[\"\\u123",
+		"tru",
+		"[1]]",
+		"{}}",
+		"time=\"x\" level=error",
+		"{'a':1}",
+		"[\x01]",
+		"[\xff]",
 	};
 
 	(void)state;
@@ -250,8 +285,9 @@ static void walk(int value, unsigned int depth)
 		assert_in_range(v, value + 1, doc.count - 1);
 		walk(v, depth + 1);
 	}
-	for (const char *const *key = (const char *const[]){"a", "b", "c", "level", "msg", "", NULL}; *key;
-	     key++) {
+	for (const char *const *key =
+		     (const char *const[]){"a", "b", "c", "level", "msg", "", NULL};
+	     *key; key++) {
 		int v = json_get(&doc, value, *key);
 
 		if (v >= 0) {

@@ -436,16 +436,26 @@ static void test_malformed(void **state)
 		const char *bytes;
 		size_t len;
 	} bad[] = {
-		{"\x0a\x05" "abc", 5},                  /* type longer than the message */
-		{"\x0a\x02\xff\xfe", 4},                /* no UTF-8 */
-		{"\x12\x03" "a\0b", 5},                 /* source with a NUL */
-		{"\x1a\x03" "a\0b", 5},                 /* target */
-		{"\x0a\x03" "a\0b", 5},                 /* type */
-		{"\x22\x03" "a\0b", 5},                 /* option */
-		{"\x22\x02\xc0\x80", 4},                /* option, no UTF-8 */
+		{"\x0a\x05"
+		 "abc",
+		 5},                     /* type longer than the message */
+		{"\x0a\x02\xff\xfe", 4}, /* no UTF-8 */
+		{"\x12\x03"
+		 "a\0b",
+		 5}, /* source with a NUL */
+		{"\x1a\x03"
+		 "a\0b",
+		 5}, /* target */
+		{"\x0a\x03"
+		 "a\0b",
+		 5}, /* type */
+		{"\x22\x03"
+		 "a\0b",
+		 5},                     /* option */
+		{"\x22\x02\xc0\x80", 4}, /* option, no UTF-8 */
 		{"\x22", 1},
-		{"\x07\x00", 2},                        /* no such wire type */
-		{"\x00", 1},                            /* field 0 */
+		{"\x07\x00", 2}, /* no such wire type */
+		{"\x00", 1},     /* field 0 */
 		{"\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff", 11},
 	};
 	char whole[512], *cut;
@@ -511,8 +521,7 @@ static void test_long_options(void **state)
 	begin();
 	add("ext4", "x", NULL, options);
 	assert_int_equal(apply(), -E2BIG);
-	assert_string_equal(why_buf,
-			    "failed to mount rootfs component: mount options is too long");
+	assert_string_equal(why_buf, "failed to mount rootfs component: mount options is too long");
 	assert_int_equal(call_count, 0);
 	free(options);
 }
@@ -524,8 +533,8 @@ static char *layers(const char *before, const char *dir, const char *name, int n
 	int len = snprintf(buf, sizeof(buf), "%slowerdir=", before);
 
 	for (int i = 0; i < n; i++)
-		len += snprintf(buf + len, sizeof(buf) - (size_t)len, "%s%s/%s-%d",
-				i ? ":" : "", dir, name, i);
+		len += snprintf(buf + len, sizeof(buf) - (size_t)len, "%s%s/%s-%d", i ? ":" : "",
+				dir, name, i);
 	return buf;
 }
 
@@ -958,7 +967,8 @@ static void test_fuse_helper(void **state)
 	assert_int_equal(apply(), 0);
 	snprintf(options, sizeof(options),
 		 "[over lay]\n[%s]\n[-o]\n[lowerdir=/a:/b]\n[-o]\n[ro,x]\n[-o]\n[loop]\n[-t]\n"
-		 "[overlayfs]\n", root);
+		 "[overlayfs]\n",
+		 root);
 	assert_file(path("args"), options);
 	assert_int_equal(mounts_at(root), 1);
 	assert_file(path("signals"), "SigBlk:\t0000000000000000\nSigIgn:\t0000000000000000\n");
@@ -970,7 +980,8 @@ static void test_fuse_helper(void **state)
 	assert_true(apply() < 0);
 	snprintf(options, sizeof(options),
 		 "failed to mount rootfs component: mount helper [mount.fuse src %s] failed: "
-		 "\"it is 'broken'\\u000ano\": exit status 3", root);
+		 "\"it is 'broken'\\u000ano\": exit status 3",
+		 root);
 	assert_string_equal(why_buf, options);
 	assert_int_equal(mounts_at(root), 0);
 
@@ -1081,8 +1092,8 @@ static void test_mapped_overlay(void **state)
 	make_file(path("4/one"), "1");
 	make_file(path("5/two"), "2");
 	snprintf(options, sizeof(options),
-		 "workdir=%s upperdir=%s lowerdir=%s:%s uidmap=0:100:50 gidmap=0:200:50",
-		 path("6"), path("7"), path("4"), path("5"));
+		 "workdir=%s upperdir=%s lowerdir=%s:%s uidmap=0:100:50 gidmap=0:200:50", path("6"),
+		 path("7"), path("4"), path("5"));
 	begin();
 	add("overlay", "overlay", NULL, options);
 	skip_if_not_mapped(apply());
@@ -1105,9 +1116,9 @@ static int setup(void **state)
 	(void)state;
 	if (!mkdtemp(base))
 		return -1;
-	if (geteuid() == 0 && (unshare(CLONE_NEWNS) < 0 ||
-			       mount("", "/", "", MS_REC | MS_PRIVATE, "") < 0 ||
-			       mount("none", base, "tmpfs", 0, "") < 0))
+	if (geteuid() == 0 &&
+	    (unshare(CLONE_NEWNS) < 0 || mount("", "/", "", MS_REC | MS_PRIVATE, "") < 0 ||
+	     mount("none", base, "tmpfs", 0, "") < 0))
 		return -1;
 	setenv("BASE", base, 1);
 	snprintf(root, sizeof(root), "%s", path("root"));

@@ -456,7 +456,8 @@ static void error_without_memory(void **state)
 /* Nobody asked, or nobody is there any more: it is done all the same. */
 static void done_for_nobody(void **state)
 {
-	struct op *op = op_new(count_step, (struct origin){0}, 0), *late = op_new(count_step, asked(), 0);
+	struct op *op = op_new(count_step, (struct origin){0}, 0),
+		  *late = op_new(count_step, asked(), 0);
 	struct request rq;
 	struct reply r;
 

@@ -40,8 +40,8 @@ static void assert_none(const Options *o)
 {
 	assert_false(o->no_pivot_root || o->no_new_keyring || o->systemd_cgroup);
 	assert_int_equal(o->io_uid + o->io_gid, 0);
-	assert_int_equal(o->shim_cgroup.len + o->binary_name.len + o->root.len + o->criu_image_path.len +
-				 o->criu_work_path.len,
+	assert_int_equal(o->shim_cgroup.len + o->binary_name.len + o->root.len +
+				 o->criu_image_path.len + o->criu_work_path.len,
 			 0);
 }
 
@@ -62,7 +62,8 @@ static void runc_options(void **state)
 	static const char *const urls[] = {"containerd.runc.v1.Options",
 					   "types.containerd.io/containerd.runc.v1.Options",
 					   "type.googleapis.com/containerd.runc.v1.Options",
-					   "a/b/containerd.runc.v1.Options", "/containerd.runc.v1.Options"};
+					   "a/b/containerd.runc.v1.Options",
+					   "/containerd.runc.v1.Options"};
 	char buf[256];
 	struct view value = exact(buf, put_all(buf));
 
@@ -75,7 +76,8 @@ static void runc_options(void **state)
 		assert_true(options_decode(url, value, &o));
 		assert_all(&o);
 		assert_int_equal(o.io_gid, 4294967295);
-		assert_true(o.root.at > value.at && o.root.at < value.at + value.len); /* borrowed */
+		assert_true(o.root.at > value.at &&
+			    o.root.at < value.at + value.len); /* borrowed */
 		memset(&o, 0xaa, sizeof(o));
 		assert_true(options_decode(url, (struct view){0}, &o));
 		assert_none(&o);
@@ -100,9 +102,14 @@ static void no_options(void **state)
 static void unknown_options(void **state)
 {
 	static const char *const urls[] = {
-		"containerd.runc.v1.Option", "containerd.runc.v1.OptionsX", "xcontainerd.runc.v1.Options",
-		"containerd.runc.v1.CheckpointOptions", "io.containerd.runsc.v1.options", "Options",
-		"types.containerd.io/opencontainers/runtime-spec/1/Process", "x",
+		"containerd.runc.v1.Option",
+		"containerd.runc.v1.OptionsX",
+		"xcontainerd.runc.v1.Options",
+		"containerd.runc.v1.CheckpointOptions",
+		"io.containerd.runsc.v1.options",
+		"Options",
+		"types.containerd.io/opencontainers/runtime-spec/1/Process",
+		"x",
 	};
 	Options o;
 
@@ -153,11 +160,12 @@ static void toml_options(void **state)
 	Options o;
 
 	(void)state;
-	assert_true(from_toml("BinaryName = \"/usr/bin/crun\"\nCriuImagePath = \"/image\"\n"
-			      "CriuWorkPath = '/work'\nIoGid = 0\nIoUid = 1000\nNoNewKeyring = true\n"
-			      "NoPivotRoot = true\nRoot = \"/run/root\"\nShimCgroup = \"/shim\"\n"
-			      "SystemdCgroup = true\nUnknownToUs = [\"x\"]\n",
-			      &o));
+	assert_true(
+		from_toml("BinaryName = \"/usr/bin/crun\"\nCriuImagePath = \"/image\"\n"
+			  "CriuWorkPath = '/work'\nIoGid = 0\nIoUid = 1000\nNoNewKeyring = true\n"
+			  "NoPivotRoot = true\nRoot = \"/run/root\"\nShimCgroup = \"/shim\"\n"
+			  "SystemdCgroup = true\nUnknownToUs = [\"x\"]\n",
+			  &o));
 	assert_all(&o);
 	assert_true(from_toml("", &o));
 	assert_none(&o);
@@ -180,10 +188,13 @@ static void toml_options(void **state)
 static void toml_wrong(void **state)
 {
 	static const char *const texts[] = {
-		"SystemdCgroup = 1",	     "SystemdCgroup = \"true\"", "SystemdCgroup =", "SystemdCgroup",
-		"IoUid = \"5\"",	     "IoUid = -1",		 "IoUid = x",	    "Root = /a",
-		"Root = \"/a",		     "Root = '/a\"",		 "Root = \"a\\tb\"", "Root =",
-		"BinaryName = true",	     "Root = \"",
+		"SystemdCgroup = 1", "SystemdCgroup = \"true\"",
+		"SystemdCgroup =",   "SystemdCgroup",
+		"IoUid = \"5\"",     "IoUid = -1",
+		"IoUid = x",         "Root = /a",
+		"Root = \"/a",       "Root = '/a\"",
+		"Root = \"a\\tb\"",  "Root =",
+		"BinaryName = true", "Root = \"",
 	};
 	Options o;
 
@@ -198,7 +209,8 @@ static void toml_wrong(void **state)
 /* Cut anywhere, nothing is read behind the end. */
 static void toml_cut(void **state)
 {
-	static const char text[] = "Root = \"/a\"\nSystemdCgroup = true # x\nIoUid = 77\nShimCgroup = 'b'\n[t]";
+	static const char text[] =
+		"Root = \"/a\"\nSystemdCgroup = true # x\nIoUid = 77\nShimCgroup = 'b'\n[t]";
 
 	(void)state;
 	for (size_t len = 0; len < sizeof(text); len++) {
@@ -224,7 +236,8 @@ static void toml_in_file(void **state)
 	make_file("config.toml", "BinaryName = \"from a file\"\n", 0644);
 	n = put_bytes(buf, 2, view_of(in_tmp("config.toml")));
 	for (int i = 0; i < 3; i++) {
-		assert_true(options_decode(VIEW("runtimeoptions.v1.Options"), (struct view){buf, n}, &o));
+		assert_true(options_decode(VIEW("runtimeoptions.v1.Options"), (struct view){buf, n},
+					   &o));
 		assert_view(o.binary_name, "from a file");
 	}
 	n += put_bytes(buf + n, 3, VIEW("BinaryName = \"from the text\"\n"));
@@ -252,11 +265,12 @@ static void written_and_read(void **state)
 	assert_true(options_decode(VIEW("containerd.runc.v1.Options"),
 				   (struct view){buf, put_all(buf)}, &o));
 	assert_int_equal(options_write(&rt, &o), 0);
-	assert_string_equal(file_text("options.json"),
-			    "{\"no_pivot_root\":true,\"no_new_keyring\":true,\"shim_cgroup\":\"/shim\","
-			    "\"io_uid\":1000,\"io_gid\":4294967295,\"binary_name\":\"/usr/bin/crun\","
-			    "\"root\":\"/run/root\",\"systemd_cgroup\":true,\"criu_image_path\":\"/image\","
-			    "\"criu_work_path\":\"/work\"}");
+	assert_string_equal(
+		file_text("options.json"),
+		"{\"no_pivot_root\":true,\"no_new_keyring\":true,\"shim_cgroup\":\"/shim\","
+		"\"io_uid\":1000,\"io_gid\":4294967295,\"binary_name\":\"/usr/bin/crun\","
+		"\"root\":\"/run/root\",\"systemd_cgroup\":true,\"criu_image_path\":\"/image\","
+		"\"criu_work_path\":\"/work\"}");
 	assert_string_equal(file_text("runtime"), "/usr/bin/crun");
 	assert_int_equal(stat(in_tmp("options.json"), &st), 0);
 	assert_int_equal(st.st_mode & 0777, 0600);
@@ -293,8 +307,10 @@ static void nothing_written_and_read(void **state)
 /* Any text survives. */
 static void odd_texts(void **state)
 {
-	static const char *const texts[] = {"a\"b", "a\\b", "a\nb\tc", "gr\xc3\xbc\xc3\x9f", "\x01\x1f", " ",
-					    "{\"root\":\"x\"}", "\\u0041", "a/b//c/../d"};
+	static const char *const texts[] = {
+		"a\"b",       "a\\b", "a\nb\tc",          "gr\xc3\xbc\xc3\x9f",
+		"\x01\x1f",   " ",    "{\"root\":\"x\"}", "\\u0041",
+		"a/b//c/../d"};
 	struct runtime rt = here();
 
 	(void)state;
@@ -317,7 +333,8 @@ static void read_from_go(void **state)
 
 	(void)state;
 	here();
-	make_file("options.json", "{\"binary_name\":\"crun\",\"root\":\"/run/x\",\"systemd_cgroup\":true}\n", 0600);
+	make_file("options.json",
+		  "{\"binary_name\":\"crun\",\"root\":\"/run/x\",\"systemd_cgroup\":true}\n", 0600);
 	make_file("runtime", "crun\n", 0600);
 	options_read(tmp, &binary, &root);
 	assert_string_equal(binary_buf, "crun");
@@ -360,12 +377,12 @@ static void too_long(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(runc_options),	 cmocka_unit_test(no_options),
+		cmocka_unit_test(runc_options),     cmocka_unit_test(no_options),
 		cmocka_unit_test(unknown_options),  cmocka_unit_test(create_options),
-		cmocka_unit_test(toml_options),	 cmocka_unit_test(toml_wrong),
-		cmocka_unit_test(toml_cut),	 cmocka_unit_test(toml_in_file),
+		cmocka_unit_test(toml_options),     cmocka_unit_test(toml_wrong),
+		cmocka_unit_test(toml_cut),         cmocka_unit_test(toml_in_file),
 		cmocka_unit_test(written_and_read), cmocka_unit_test(nothing_written_and_read),
-		cmocka_unit_test(odd_texts),	 cmocka_unit_test(read_from_go),
+		cmocka_unit_test(odd_texts),        cmocka_unit_test(read_from_go),
 		cmocka_unit_test(too_long),
 	};
 

@@ -38,7 +38,8 @@ static int report(const char *path)
 		if (n < 0)
 			continue;
 		link[n] = '\0';
-		fprintf(f, "fd %d %s%s\n", fd, link, (fcntl(fd, F_GETFL) & O_ACCMODE) == O_RDWR ? " rw" : "");
+		fprintf(f, "fd %d %s%s\n", fd, link,
+			(fcntl(fd, F_GETFL) & O_ACCMODE) == O_RDWR ? " rw" : "");
 	}
 	sigprocmask(SIG_SETMASK, NULL, &mask);
 	for (int sig = 1; sig < 32; sig++) {
@@ -215,7 +216,8 @@ static void signals_reset(void **state)
 static void directory_and_environment(void **state)
 {
 	const char *const env[] = {"A=1", "B=two words", NULL};
-	struct spawn s = {.fds = (const int[]){-1, -1, -1}, .fd_count = 3, .cwd = "/usr/bin", .env = env};
+	struct spawn s = {
+		.fds = (const int[]){-1, -1, -1}, .fd_count = 3, .cwd = "/usr/bin", .env = env};
 	const char *text;
 	char line[600];
 
@@ -340,8 +342,10 @@ static void binaries_found(void **state)
 	make_file("bin2/both", "x", 0755);
 	snprintf(path, sizeof(path), ":/no/such:%s::%s:", in_tmp("bin1"), in_tmp("bin2"));
 	setenv("PATH", path, 1);
-	for (const char *const *n = (const char *const[]){"plain", "directory", "both", NULL}; *n; n++) {
-		snprintf(expected, sizeof(expected), "%s/bin%d/%s", tmp, strcmp(*n, "both") == 0 ? 1 : 2, *n);
+	for (const char *const *n = (const char *const[]){"plain", "directory", "both", NULL}; *n;
+	     n++) {
+		snprintf(expected, sizeof(expected), "%s/bin%d/%s", tmp,
+			 strcmp(*n, "both") == 0 ? 1 : 2, *n);
 		t = TEXT(buf);
 		assert_int_equal(find_binary(*n, &t), 0);
 		assert_string_equal(buf, expected);
@@ -375,10 +379,17 @@ static void pid_files(void **state)
 		const char *text;
 		pid_t pid;
 	} cases[] = {
-		{"1", 1},	       {"4711", 4711},	   {"4194304", 4194304}, {"", -EINVAL},
-		{"0", -EINVAL},	       {"-5", -EINVAL},	   {"12a", -EINVAL},	 {" 12", -EINVAL},
+		{"1", 1},
+		{"4711", 4711},
+		{"4194304", 4194304},
+		{"", -EINVAL},
+		{"0", -EINVAL},
+		{"-5", -EINVAL},
+		{"12a", -EINVAL},
+		{" 12", -EINVAL},
 		{"4711\n", -EINVAL}, /* strconv.Atoi says so, too */
-		{"99999999999", -EINVAL}, {"00000000000000000000000000000001", -EFBIG},
+		{"99999999999", -EINVAL},
+		{"00000000000000000000000000000001", -EFBIG},
 	};
 
 	(void)state;
@@ -454,8 +465,10 @@ static void arguments(void **state)
 
 	(void)state;
 	assert_false(run_failed(&run));
-	assert_text(file_text("args"),
-		    "--root\n/the/root/ns\n--log\n%s/log.json\n--log-format\njson\nverb\nan argument\n", tmp);
+	assert_text(
+		file_text("args"),
+		"--root\n/the/root/ns\n--log\n%s/log.json\n--log-format\njson\nverb\nan argument\n",
+		tmp);
 	assert_text(file_text("cwd"), "%s\n", tmp);
 	run_close(&run);
 	rt.systemd_cgroup = true;
@@ -542,8 +555,9 @@ static void streams_passed_on(void **state)
 /* Sealed: a runtime that prints without end is told so, and costs no more. */
 static void output_is_bounded(void **state)
 {
-	struct runtime rt = fake("head -c 200000 /dev/zero | tr '\\0' x || echo refused >refused; "
-				 "head -c 300000 /dev/zero >/dev/stderr; /bin/true >/dev/stdout; exit 3");
+	struct runtime rt = fake(
+		"head -c 200000 /dev/zero | tr '\\0' x || echo refused >refused; "
+		"head -c 300000 /dev/zero >/dev/stderr; /bin/true >/dev/stdout; exit 3");
 	struct run run = finish(&rt, (struct view){0});
 	struct stat st;
 
@@ -568,8 +582,10 @@ static void endings(void **state)
 		{"exit 255", "%s did not terminate successfully: exit status 255: ", true},
 		{"kill -9 $$", "%s did not terminate successfully: exit status 137: ", true},
 		{"kill -15 $$", "%s did not terminate successfully: exit status 143: ", true},
-		{"echo because; exit 7", "%s did not terminate successfully: exit status 7: because\n", true},
-		{"printf 'a\\000b'; exit 7", "%s did not terminate successfully: exit status 7: a", true},
+		{"echo because; exit 7",
+		 "%s did not terminate successfully: exit status 7: because\n", true},
+		{"printf 'a\\000b'; exit 7", "%s did not terminate successfully: exit status 7: a",
+		 true},
 	};
 
 	(void)state;
@@ -595,19 +611,22 @@ static void binary_missing(void **state)
 	assert_true(run_failed(&run));
 	assert_int_equal(run.pid, 0);
 	assert_int_equal(run.error, -ENOENT);
-	assert_string_equal(ending(&run, &rt),
-			    "exec: \"nanoshim-has-no-such-runtime\": executable file not found in $PATH");
+	assert_string_equal(
+		ending(&run, &rt),
+		"exec: \"nanoshim-has-no-such-runtime\": executable file not found in $PATH");
 	run_close(&run);
 	rt.binary = "/no/such/runtime";
 	run = finish(&rt, VIEW("input"));
 	assert_true(run_failed(&run));
-	assert_string_equal(ending(&run, &rt), "fork/exec /no/such/runtime: no such file or directory");
+	assert_string_equal(ending(&run, &rt),
+			    "fork/exec /no/such/runtime: no such file or directory");
 	run_close(&run);
 	make_file("text", "no program", 0755);
 	rt.binary = in_tmp("text");
 	run = finish(&rt, (struct view){0});
 	assert_text(ending(&run, &rt), "fork/exec %s: exec format error", rt.binary);
-	assert_non_null(strstr(why(&run, &rt), "/log.json: no such file or directory): fork/exec /"));
+	assert_non_null(
+		strstr(why(&run, &rt), "/log.json: no such file or directory): fork/exec /"));
 	run_close(&run);
 	make_file("text", "no program", 0644);
 	run = finish(&rt, (struct view){0});
@@ -633,7 +652,8 @@ static void assert_reason(const char *script, const char *text)
 static void reason_from_log(void **state)
 {
 	(void)state;
-	assert_reason("echo '{\"level\":\"error\",\"msg\":\"the reason\",\"time\":\"x\"}' >>log.json; exit 1",
+	assert_reason("echo '{\"level\":\"error\",\"msg\":\"the reason\",\"time\":\"x\"}' "
+		      ">>log.json; exit 1",
 		      PREFIX "the reason");
 	/* The last error counts; what is no error, or no JSON, does not. */
 	assert_reason("echo '{\"level\":\"error\",\"msg\":\"first\"}\n"
@@ -642,7 +662,8 @@ static void reason_from_log(void **state)
 		      "no JSON\n\n{\"level\":\"error\",\"msg\":\"cut' >>log.json; exit 1",
 		      PREFIX "second");
 	/* Unescaped, and without white space around it. */
-	assert_reason("printf '%s' '{\"level\":\"error\",\"msg\":\" \\n a \\\"b\\\" \\u00fc\\t\"}' >>log.json; exit 1",
+	assert_reason("printf '%s' '{\"level\":\"error\",\"msg\":\" \\n a \\\"b\\\" \\u00fc\\t\"}' "
+		      ">>log.json; exit 1",
 		      PREFIX "a \"b\" \xc3\xbc");
 	assert_reason("printf '{\"level\":\"error\",\"msg\":\"no newline\"}' >>log.json; exit 1",
 		      PREFIX "no newline");
@@ -656,7 +677,8 @@ static void reason_is_of_this_run(void **state)
 	(void)state;
 	make_file("log.json", "{\"level\":\"error\",\"msg\":\"of long ago\"}\n", 0644);
 	run = finish(&rt, (struct view){0});
-	assert_text(why(&run, &rt), PREFIX "%s did not terminate successfully: exit status 4: ", rt.binary);
+	assert_text(why(&run, &rt),
+		    PREFIX "%s did not terminate successfully: exit status 4: ", rt.binary);
 	run_close(&run);
 	rt = fake("echo '{\"level\":\"error\",\"msg\":\"of now\"}' >>log.json; exit 4");
 	make_file("log.json", "{\"level\":\"error\",\"msg\":\"of long ago\"}\n", 0644);
@@ -667,7 +689,8 @@ static void reason_is_of_this_run(void **state)
 	rt = fake(": >log.json; exit 4");
 	make_file("log.json", "{\"level\":\"error\",\"msg\":\"of long ago\"}\n", 0644);
 	run = finish(&rt, (struct view){0});
-	assert_text(why(&run, &rt), PREFIX "%s did not terminate successfully: exit status 4: ", rt.binary);
+	assert_text(why(&run, &rt),
+		    PREFIX "%s did not terminate successfully: exit status 4: ", rt.binary);
 	run_close(&run);
 }
 
@@ -677,7 +700,9 @@ static void reason_at_the_end_of_much(void **state)
 	(void)state;
 	assert_reason("echo '{\"level\":\"error\",\"msg\":\"early\"}' >>log.json\n"
 		      "i=0; while [ $i -lt 2000 ]; do\n"
-		      "echo '{\"level\":\"info\",\"msg\":\"................................................\"}'\n"
+		      "echo "
+		      "'{\"level\":\"info\",\"msg\":\"............................................."
+		      "...\"}'\n"
 		      "i=$((i + 1)); done >>log.json\n"
 		      "echo '{\"level\":\"error\",\"msg\":\"late\"}' >>log.json; exit 1",
 		      PREFIX "late");
@@ -685,7 +710,8 @@ static void reason_at_the_end_of_much(void **state)
 
 static void reason_too_long(void **state)
 {
-	struct runtime rt = fake("printf '{\"level\":\"error\",\"msg\":\"%030000d\"}' 0 >>log.json; exit 1");
+	struct runtime rt =
+		fake("printf '{\"level\":\"error\",\"msg\":\"%030000d\"}' 0 >>log.json; exit 1");
 	struct run run = finish(&rt, (struct view){0});
 
 	(void)state;
@@ -715,11 +741,12 @@ static void reason_that_is_empty(void **state)
 {
 	(void)state;
 	{
-		struct runtime rt = fake("echo '{\"level\":\"error\",\"msg\":\" \"}' >>log.json; exit 6");
+		struct runtime rt =
+			fake("echo '{\"level\":\"error\",\"msg\":\" \"}' >>log.json; exit 6");
 		struct run run = finish(&rt, (struct view){0});
 
-		assert_text(why(&run, &rt), PREFIX "%s did not terminate successfully: exit status 6: ",
-			    rt.binary);
+		assert_text(why(&run, &rt),
+			    PREFIX "%s did not terminate successfully: exit status 6: ", rt.binary);
 		run_close(&run);
 	}
 }
@@ -731,7 +758,8 @@ static void reason_is_terminated(void **state)
 
 	(void)state;
 	{
-		struct runtime rt = fake("echo '{\"level\":\"error\",\"msg\":\"     short\"}' >>log.json; exit 6");
+		struct runtime rt = fake(
+			"echo '{\"level\":\"error\",\"msg\":\"     short\"}' >>log.json; exit 6");
 		struct run run = finish(&rt, (struct view){0});
 
 		t = TEXT(reason);

@@ -22,7 +22,8 @@ static void pair_open(void)
 {
 	int fds[2];
 
-	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, fds), 0);
+	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, fds),
+			 0);
 	conn_open(&one, fds[0]);
 	peer = fds[1];
 }
@@ -130,7 +131,8 @@ static void cut_at_every_byte(void **state)
 			say(half ? buf + cut : buf, half ? n - cut : cut);
 			conn_receive(&one);
 			while (conn_frame(&one, &f)) {
-				assert_frame(&f, 2 * got_frames + 1, FRAME_REQUEST, data[got_frames]);
+				assert_frame(&f, 2 * got_frames + 1, FRAME_REQUEST,
+					     data[got_frames]);
 				got_frames++;
 			}
 		}
@@ -278,7 +280,8 @@ static void assert_too_large(uint32_t stream, uint32_t len)
 	assert_int_equal(r.stream, stream);
 	assert_int_equal(r.type, FRAME_RESPONSE);
 	assert_int_equal(r.code, CODE_RESOURCE_EXHAUSTED);
-	snprintf(text, sizeof(text), "message length %u exceed maximum message size of 4194304", len);
+	snprintf(text, sizeof(text), "message length %u exceed maximum message size of 4194304",
+		 len);
 	assert_view(r.message, text);
 }
 
@@ -496,7 +499,8 @@ static void backlog_keeps_order(void **state)
 		len += (size_t)n;
 	random = 7;
 	for (size_t at = 0, i = 0; at < len; i++) {
-		struct view v = {stream + at + FRAME_HEADER, get_be32(stream + at)}, status = get_bytes(v, 1);
+		struct view v = {stream + at + FRAME_HEADER, get_be32(stream + at)},
+			    status = get_bytes(v, 1);
 
 		assert_true(at + FRAME_HEADER + v.len <= len);
 		assert_int_equal(get_be32(stream + at + 4), i);
@@ -550,8 +554,9 @@ static void largest_reply(void **state)
 		assert_false(one.dead);
 	}
 	assert_int_equal(get_be32(all), FRAME_DATA_MAX);
-	assert_int_equal(get_bytes(get_bytes((struct view){all + FRAME_HEADER, FRAME_DATA_MAX}, 1), 2).len,
-			 r.status.message.len);
+	assert_int_equal(
+		get_bytes(get_bytes((struct view){all + FRAME_HEADER, FRAME_DATA_MAX}, 1), 2).len,
+		r.status.message.len);
 	assert_null(one.tx.at);
 	r.status.message.len++;
 	conn_send(&one, 11, FRAME_RESPONSE, &Response_msg, &r);
@@ -611,7 +616,8 @@ static void call_and_answer(void **state)
 
 	(void)state;
 	server_accept();
-	assert_int_equal(send(fd, buf, put_request(buf, 1, "service", "Method", VIEW("payload")), 0) > 0, 1);
+	assert_int_equal(
+		send(fd, buf, put_request(buf, 1, "service", "Method", VIEW("payload")), 0) > 0, 1);
 	assert_int_equal(serve(0, &rq), 1);
 	assert_int_equal(rq.from.stream, 1);
 	assert_true(server_knows(rq.from));
@@ -686,15 +692,37 @@ static void broken_rules(void **state)
 		const char *message; /* NULL: no answer; and code 0: a request */
 	} cases[] = {
 		{1, FRAME_REQUEST, {"\x0a\x01s", 3}, 0, NULL},
-		{2, FRAME_REQUEST, {"\x0a\x01s", 3}, 3, "StreamID must be odd for client initiated streams"},
+		{2,
+		 FRAME_REQUEST,
+		 {"\x0a\x01s", 3},
+		 3,
+		 "StreamID must be odd for client initiated streams"},
 		{0, FRAME_REQUEST, {"", 0}, 3, "StreamID must be odd for client initiated streams"},
-		{1, FRAME_REQUEST, {"\x0a\x01s", 3}, 3, "StreamID cannot be re-used and must increment"},
+		{1,
+		 FRAME_REQUEST,
+		 {"\x0a\x01s", 3},
+		 3,
+		 "StreamID cannot be re-used and must increment"},
 		{9, FRAME_REQUEST, {"\x0a\x01s", 3}, 0, NULL},
-		{7, FRAME_REQUEST, {"\x0a\x01s", 3}, 3, "StreamID cannot be re-used and must increment"},
-		{11, FRAME_REQUEST, {"\x0a\x05s", 3}, 3,
+		{7,
+		 FRAME_REQUEST,
+		 {"\x0a\x01s", 3},
+		 3,
+		 "StreamID cannot be re-used and must increment"},
+		{11,
+		 FRAME_REQUEST,
+		 {"\x0a\x05s", 3},
+		 3,
 		 "unmarshal request error: proto: cannot parse invalid wire-format data"},
-		{11, FRAME_REQUEST, {"\x0a\x01s", 3}, 3, "StreamID cannot be re-used and must increment"},
-		{13, FRAME_REQUEST, {"\x0a\x01\xff", 3}, 3,
+		{11,
+		 FRAME_REQUEST,
+		 {"\x0a\x01s", 3},
+		 3,
+		 "StreamID cannot be re-used and must increment"},
+		{13,
+		 FRAME_REQUEST,
+		 {"\x0a\x01\xff", 3},
+		 3,
 		 "unmarshal request error: proto: cannot parse invalid wire-format data"},
 		{15, FRAME_STREAM_DATA, {"abc", 3}, 3, "StreamID is no longer active"},
 		{1, FRAME_STREAM_DATA, {"", 0}, 3, "StreamID is no longer active"},
@@ -704,7 +732,11 @@ static void broken_rules(void **state)
 		{15, 255, {"", 0}, 99, NULL},
 		{15, FRAME_REQUEST, {"\x0a\x01s", 3}, 0, NULL},
 		{4294967295, FRAME_REQUEST, {"\x0a\x01s", 3}, 0, NULL},
-		{4294967293, FRAME_REQUEST, {"", 0}, 3, "StreamID cannot be re-used and must increment"},
+		{4294967293,
+		 FRAME_REQUEST,
+		 {"", 0},
+		 3,
+		 "StreamID cannot be re-used and must increment"},
 	};
 	int fd = client_open();
 

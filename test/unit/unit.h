@@ -32,17 +32,17 @@
 /* cmocka's own gets in the way of functions of that name. */
 #undef fail
 #undef fail_msg
-#define fail_msg(...)                                                                              \
-	do {                                                                                       \
-		print_error(__VA_ARGS__);                                                          \
-		_fail(__FILE__, __LINE__);                                                         \
+#define fail_msg(...)                      \
+	do {                               \
+		print_error(__VA_ARGS__);  \
+		_fail(__FILE__, __LINE__); \
 	} while (0)
 
 /* In front of a test that shows a defect not yet mended: it runs only if KNOWN_BUGS names it. */
-#define KNOWN_BUG()                                                                                \
-	do {                                                                                       \
-		if (!strstr(getenv("KNOWN_BUGS") ? getenv("KNOWN_BUGS") : "", __func__))           \
-			skip();                                                                    \
+#define KNOWN_BUG()                                                                      \
+	do {                                                                             \
+		if (!strstr(getenv("KNOWN_BUGS") ? getenv("KNOWN_BUGS") : "", __func__)) \
+			skip();                                                          \
 	} while (0)
 
 #define assert_view(v, text) assert_view_(v, text, __FILE__, __LINE__)
@@ -313,8 +313,9 @@ static inline bool get_reply(int fd, struct reply *r)
 		assert_true(n > 0);
 	}
 	status = get_bytes(data, 1);
-	*r = (struct reply){get_be32(buf + 4), (uint8_t)buf[8], (unsigned int)get_number(status, 1, 0),
-			    get_bytes(status, 2), get_bytes(data, 2)};
+	*r = (struct reply){get_be32(buf + 4), (uint8_t)buf[8],
+			    (unsigned int)get_number(status, 1, 0), get_bytes(status, 2),
+			    get_bytes(data, 2)};
 	return true;
 }
 

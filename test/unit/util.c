@@ -43,8 +43,9 @@ static void view_comparisons(void **state)
 		const char *text, *with;
 		bool is, starts;
 	} cases[] = {
-		{"", "", true, true},         {"a", "", false, true},	  {"", "a", false, false},
-		{"abc", "abc", true, true},   {"abc", "ab", false, true}, {"ab", "abc", false, false},
+		{"", "", true, true},         {"a", "", false, true},
+		{"", "a", false, false},      {"abc", "abc", true, true},
+		{"abc", "ab", false, true},   {"ab", "abc", false, false},
 		{"abc", "abd", false, false}, {"ABC", "abc", false, false},
 	};
 
@@ -64,8 +65,8 @@ static void view_comparisons(void **state)
 static void view_trims(void **state)
 {
 	static const char *const cases[][2] = {
-		{"", ""},	    {" ", ""},	       {" \t\n\v\f\r ", ""}, {"a", "a"},
-		{" a b\t", "a b"},  {"\n\na\n", "a"},  {"a ", "a"},	     {"\x01 a", "\x01 a"},
+		{"", ""},           {" ", ""},         {" \t\n\v\f\r ", ""}, {"a", "a"},
+		{" a b\t", "a b"},  {"\n\na\n", "a"},  {"a ", "a"},          {"\x01 a", "\x01 a"},
 		{"\xa0x", "\xa0x"}, {"x\x85", "x\x85"}};
 
 	(void)state;
@@ -103,9 +104,12 @@ static void view_ints(void **state)
 		const char *text;
 		int value;
 	} cases[] = {
-		{"0", 0},	     {"7", 7},		  {"007", 7},	   {"2147483647", INT_MAX},
-		{"2147483648", -1},  {"21474836470", -1}, {"-1", -1},	   {"+1", -1},
-		{" 1", -1},	     {"1\n", -1},	  {"", -1},	   {"1a", -1},
+		{"0", 0},           {"7", 7},
+		{"007", 7},         {"2147483647", INT_MAX},
+		{"2147483648", -1}, {"21474836470", -1},
+		{"-1", -1},         {"+1", -1},
+		{" 1", -1},         {"1\n", -1},
+		{"", -1},           {"1a", -1},
 	};
 
 	(void)state;
@@ -186,15 +190,24 @@ static void utf8_known(void **state)
 		const char *text;
 		bool valid;
 	} cases[] = {
-		{"plain", true},	    {"gr\xc3\xbc\xc3\x9f", true}, {"\xe2\x82\xac", true},
-		{"\xf0\x9f\x90\xb3", true}, {"\xf4\x8f\xbf\xbf", true},	  {"\xef\xbf\xbf", true},
+		{"plain", true},
+		{"gr\xc3\xbc\xc3\x9f", true},
+		{"\xe2\x82\xac", true},
+		{"\xf0\x9f\x90\xb3", true},
+		{"\xf4\x8f\xbf\xbf", true},
+		{"\xef\xbf\xbf", true},
 		{"\xf4\x90\x80\x80", false}, /* beyond U+10FFFF */
 		{"\xed\xa0\x80", false},     /* a surrogate */
-		{"\xed\xbf\xbf", false},     {"\xc0\x80", false}, /* longer than need be */
-		{"\xe0\x80\xaf", false},     {"\xf0\x80\x80\xaf", false},
-		{"\x80", false},	     {"\xc3", false},
-		{"a\xe2\x82", false},	     {"\xf0\x9f\x90", false},
-		{"\xff", false},	     {"\xfe", false},
+		{"\xed\xbf\xbf", false},
+		{"\xc0\x80", false}, /* longer than need be */
+		{"\xe0\x80\xaf", false},
+		{"\xf0\x80\x80\xaf", false},
+		{"\x80", false},
+		{"\xc3", false},
+		{"a\xe2\x82", false},
+		{"\xf0\x9f\x90", false},
+		{"\xff", false},
+		{"\xfe", false},
 	};
 
 	(void)state;
@@ -273,22 +286,22 @@ static void text_behind_the_end(void **state)
 }
 
 /* Our own formatter does what the C library's does, as far as it goes. */
-#define same(...)                                                                                  \
-	do {                                                                                       \
-		char ours[128], theirs[128];                                                       \
-		struct text t_ = TEXT(ours);                                                       \
-                                                                                                   \
-		text_printf(&t_, __VA_ARGS__);                                                     \
-		snprintf(theirs, sizeof(theirs), __VA_ARGS__);                                     \
-		assert_string_equal(ours, theirs);                                                 \
-		assert_int_equal(t_.len, strlen(theirs));                                          \
-		assert_false(t_.cut);                                                              \
+#define same(...)                                              \
+	do {                                                   \
+		char ours[128], theirs[128];                   \
+		struct text t_ = TEXT(ours);                   \
+                                                               \
+		text_printf(&t_, __VA_ARGS__);                 \
+		snprintf(theirs, sizeof(theirs), __VA_ARGS__); \
+		assert_string_equal(ours, theirs);             \
+		assert_int_equal(t_.len, strlen(theirs));      \
+		assert_false(t_.cut);                          \
 	} while (0)
 
 static void formats(void **state)
 {
-	static const long numbers[] = {0,	1,	  -1,	    9,	     10,       -10,
-				       4711,	INT_MAX,  INT_MIN,  UINT_MAX, LONG_MAX, LONG_MIN};
+	static const long numbers[] = {0,    1,       -1,      9,        10,       -10,
+				       4711, INT_MAX, INT_MIN, UINT_MAX, LONG_MAX, LONG_MIN};
 
 	(void)state;
 	same("plain");
@@ -439,7 +452,8 @@ static void files_in_pages(void **state)
 	for (size_t i = 0; i < sizeof(content); i++)
 		content[i] = (char)(i * 31 >> 3);
 	for (size_t i = 0; i < COUNT(sizes); i++) {
-		assert_int_equal(file_write(in_tmp("f"), (struct view){content, sizes[i]}, 0600), 0);
+		assert_int_equal(file_write(in_tmp("f"), (struct view){content, sizes[i]}, 0600),
+				 0);
 		assert_int_equal(file_pages(in_tmp("f"), &f), 0);
 		assert_int_equal(f.len, sizes[i]);
 		assert_true(f.cap > f.len);
@@ -698,7 +712,8 @@ static void log_lines(void **state)
 
 	(void)state;
 	for (unsigned int i = 0; i < COUNT(levels); i++)
-		assert_string_equal(check_prefix(logged((enum log_level)i, "hello"), levels[i]), "hello\"\n");
+		assert_string_equal(check_prefix(logged((enum log_level)i, "hello"), levels[i]),
+				    "hello\"\n");
 	line = logged(LOG_INFO, "a \"b\" \\ c\nd\x01 \xc3\xbc");
 	assert_string_equal(check_prefix(line, "info"),
 			    "a \\\"b\\\" \\\\ c\\u000ad\\u0001 \xc3\xbc\"\n");
@@ -806,10 +821,12 @@ static void digest_known(void **state)
 		     "cf5b16a778af8380036ce59e7b0492370b249b11e8f07a51afac45037afee9d1");
 	memset(million, 'a', 1000000);
 	sha256_hex((struct view){million, 1000000}, hex);
-	assert_string_equal(hex, "cdc76e5c9914fb9281a1c7e284d73e67f1809a48a497200e046d39ccc7112cd0");
+	assert_string_equal(hex,
+			    "cdc76e5c9914fb9281a1c7e284d73e67f1809a48a497200e046d39ccc7112cd0");
 	free(million);
 	sha256_hex((struct view){0}, hex);
-	assert_string_equal(hex, "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855");
+	assert_string_equal(hex,
+			    "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855");
 }
 
 /* Every length up to two blocks and a bit, of the bytes 7i + 3: the first digits of each digest, and
@@ -817,27 +834,24 @@ static void digest_known(void **state)
 static void digest_every_length(void **state)
 {
 	static const char *const expected[131] = {
-		"e3b0c442", "084fed08", "323b730f", "6ab0dba1", "42a146d9", "c0a7188b",
-		"f3a8eb3d", "ab764db4", "0865c1be", "172f3d81", "aadd73eb", "74b55c9d",
-		"756a3395", "da925975", "a6a744ad", "98b03249", "9c94926d", "bbc485bd",
-		"4929dcd4", "e22bd9f6", "cb0b638f", "dd59e815", "7f5e1b73", "0c2227ce",
-		"73281455", "fa9766ea", "5492dff8", "8876c611", "a6940de8", "52bbbbd7",
-		"f1eab075", "721f1b54", "ab5f8b5c", "90f90857", "c2966908", "02825099",
-		"a7aba4ca", "b11e919c", "afa3a9b2", "90663c41", "0873681b", "fe877131",
-		"d9fcbc5f", "6c980fe8", "f990f6ed", "98ce1f7b", "736b0a4e", "9b6073af",
-		"31cedec8", "5649348a", "9898428b", "75e248b3", "8230c270", "9f17a1b3",
-		"160bbf14", "e7313d33", "4324d65f", "35df6094", "9afd9e8b", "3f67cd87",
-		"06659a8b", "4a28a6c4", "5b50d7a3", "81c80242", "39e3d7b6", "aacca6ff",
-		"11fdf003", "06e3cd2e", "c23b56cc", "ca32376f", "fb1907e5", "54cac605",
-		"99e356ea", "64bee9b0", "3ebc4be4", "08182253", "65cf2b7b", "1f21d7fe",
-		"87fa111c", "2a4808f9", "c6b3377d", "5876ebcb", "eb52f62b", "2f0795e2",
-		"442975e0", "b690f6f0", "b876ad02", "ff4ec8cd", "b16ffce5", "bb743aa1",
-		"4d39e6ae", "85373e64", "f8368d09", "4d0d2d32", "5028666b", "3a23c913",
-		"c9f1a5f7", "9b5d6632", "af680818", "5e4edd84", "5a2cda23", "48719cf7",
-		"9f0fc4c3", "9313cf73", "5af877de", "af7d44bc", "0e993486", "9dfada1b",
-		"e0cfd9f0", "6a9c24a9", "4a70b5e2", "67d9492e", "96b928cf", "cded73ee",
-		"5155ce16", "c2030f07", "556cbf34", "867b3263", "2c49b89c", "9ce7368e",
-		"7836b787", "1189a98a", "60937afb", "229c92a5", "2f781a36", "b402a31c",
+		"e3b0c442", "084fed08", "323b730f", "6ab0dba1", "42a146d9", "c0a7188b", "f3a8eb3d",
+		"ab764db4", "0865c1be", "172f3d81", "aadd73eb", "74b55c9d", "756a3395", "da925975",
+		"a6a744ad", "98b03249", "9c94926d", "bbc485bd", "4929dcd4", "e22bd9f6", "cb0b638f",
+		"dd59e815", "7f5e1b73", "0c2227ce", "73281455", "fa9766ea", "5492dff8", "8876c611",
+		"a6940de8", "52bbbbd7", "f1eab075", "721f1b54", "ab5f8b5c", "90f90857", "c2966908",
+		"02825099", "a7aba4ca", "b11e919c", "afa3a9b2", "90663c41", "0873681b", "fe877131",
+		"d9fcbc5f", "6c980fe8", "f990f6ed", "98ce1f7b", "736b0a4e", "9b6073af", "31cedec8",
+		"5649348a", "9898428b", "75e248b3", "8230c270", "9f17a1b3", "160bbf14", "e7313d33",
+		"4324d65f", "35df6094", "9afd9e8b", "3f67cd87", "06659a8b", "4a28a6c4", "5b50d7a3",
+		"81c80242", "39e3d7b6", "aacca6ff", "11fdf003", "06e3cd2e", "c23b56cc", "ca32376f",
+		"fb1907e5", "54cac605", "99e356ea", "64bee9b0", "3ebc4be4", "08182253", "65cf2b7b",
+		"1f21d7fe", "87fa111c", "2a4808f9", "c6b3377d", "5876ebcb", "eb52f62b", "2f0795e2",
+		"442975e0", "b690f6f0", "b876ad02", "ff4ec8cd", "b16ffce5", "bb743aa1", "4d39e6ae",
+		"85373e64", "f8368d09", "4d0d2d32", "5028666b", "3a23c913", "c9f1a5f7", "9b5d6632",
+		"af680818", "5e4edd84", "5a2cda23", "48719cf7", "9f0fc4c3", "9313cf73", "5af877de",
+		"af7d44bc", "0e993486", "9dfada1b", "e0cfd9f0", "6a9c24a9", "4a70b5e2", "67d9492e",
+		"96b928cf", "cded73ee", "5155ce16", "c2030f07", "556cbf34", "867b3263", "2c49b89c",
+		"9ce7368e", "7836b787", "1189a98a", "60937afb", "229c92a5", "2f781a36", "b402a31c",
 		"3d11be99", "a8d23e75", "d2742f1f", "307f8fc2", "4d5e47a2",
 	};
 	static char all[131 * 64];
@@ -857,7 +871,8 @@ static void digest_every_length(void **state)
 		memcpy(all + 64 * len, hex, 64);
 	}
 	sha256_hex((struct view){all, sizeof(all)}, hex);
-	assert_string_equal(hex, "d2742658eeae2e342e618f39ae52ef451168b58f37f0932d49a52eda7f546706");
+	assert_string_equal(hex,
+			    "d2742658eeae2e342e618f39ae52ef451168b58f37f0932d49a52eda7f546706");
 }
 
 /* ---- protobuf ---- */
@@ -977,17 +992,17 @@ static void request_decoded(void **state)
 static void malformed_refused(void **state)
 {
 	static const struct view bad[] = {
-		{"\x0a", 1},			 /* a tag, and nothing */
-		{"\x0a\x05"			 /* five bytes, of which are three */
+		{"\x0a", 1}, /* a tag, and nothing */
+		{"\x0a\x05"  /* five bytes, of which are three */
 		 "abc",
 		 5},
-		{"\x0a\xff\xff\xff\xff\x0f", 6}, /* 4 GiB */
-		{"\x80", 1},			 /* half a tag */
+		{"\x0a\xff\xff\xff\xff\x0f", 6},                          /* 4 GiB */
+		{"\x80", 1},                                              /* half a tag */
 		{"\x20\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01", 12}, /* eleven digits */
-		{"\x0f", 1},			 /* wire type 7 */
-		{"\x00\x01", 2},		 /* field 0 */
-		{"\x0a\x02\xc3\x28", 4},	 /* text that is none */
-		{"\x0a\x03\xed\xa0\x80", 5},	 /* a surrogate in it */
+		{"\x0f", 1},                                              /* wire type 7 */
+		{"\x00\x01", 2},                                          /* field 0 */
+		{"\x0a\x02\xc3\x28", 4},                                  /* text that is none */
+		{"\x0a\x03\xed\xa0\x80", 5},                              /* a surrogate in it */
 	};
 
 	(void)state;
@@ -1011,16 +1026,19 @@ static void requests_cut(void **state)
 	(void)state;
 	n += put_bytes(buf + n, 1, VIEW("id"));
 	n += put_bytes(buf + n, 2, VIEW("/bundle"));
-	n += put_bytes(buf + n, 3, VIEW("\x0a\x04"
-					"bind\x22\x02rw"));
+	n += put_bytes(buf + n, 3,
+		       VIEW("\x0a\x04"
+			    "bind\x22\x02rw"));
 	n += put_bytes(buf + n, 5, VIEW("/in"));
-	n += put_bytes(buf + n, 10, VIEW("\x0a\x03"
-					 "url\x12\x05value"));
+	n += put_bytes(buf + n, 10,
+		       VIEW("\x0a\x03"
+			    "url\x12\x05value"));
 	for (size_t len = 0; len <= n; len++) {
 		struct view msg = exact(buf, len);
 		CreateTaskRequest rq = {0};
-		const struct view *views[] = {&rq.id,	      &rq.bundle,     &rq.stdin_path,
-					      &rq.stdout_path, &rq.stderr_path, &rq.options.type_url,
+		const struct view *views[] = {&rq.id,           &rq.bundle,
+					      &rq.stdin_path,   &rq.stdout_path,
+					      &rq.stderr_path,  &rq.options.type_url,
 					      &rq.options.value};
 
 		if (msg_decode(msg, &CreateTaskRequest_msg, &rq) && len == n)
@@ -1161,7 +1179,8 @@ static void encoding_stops_at_the_end(void **state)
 {
 	char buf[64];
 	StartResponse start = {.pid = 70000};
-	Response r = {.status = {3, VIEW("some text")}, .has_status = true,
+	Response r = {.status = {3, VIEW("some text")},
+		      .has_status = true,
 		      .payload = {&StartResponse_msg, &start}};
 	size_t n = encode(buf, sizeof(buf), &Response_msg, &r);
 
