@@ -986,7 +986,6 @@ static void terminal_input_stuck_by_copy(void **state)
 static void terminal_input_left_over(void **state)
 {
 	(void)state;
-	KNOWN_BUG(); /* io_pump() ends after CHUNKS_A_TURN with rest_len > 0, and `blocked` false */
 	name_fifo(STREAM_IN, "in");
 	name_fifo(STREAM_OUT, "out");
 	make_terminal();

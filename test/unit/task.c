@@ -53,7 +53,6 @@ static void long_names(void **state)
 	char name[600];
 
 	(void)state;
-	KNOWN_BUG(); /* refuse_request() cuts at a byte: half a character, and no client reads the reply */
 	for (size_t lead = 0; lead < 3; lead++) {
 		const struct answer *a;
 
@@ -392,7 +391,6 @@ static void exec_spec_in_quotes(void **state)
 	size_t n = put_bytes(buf, 1, VIEW("c"));
 
 	(void)state;
-	KNOWN_BUG(); /* the text of the JSON string "{}" is taken for an object, and spoilt */
 	started("c");
 	n += put_bytes(buf + n, 2, VIEW("x"));
 	n += put_bytes(buf + n, 7, VIEW("\x12\x04\"{}\""));

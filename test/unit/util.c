@@ -231,7 +231,7 @@ static void text_limits(void **state)
 			struct text t = {.at = buf, .cap = cap};
 
 			text_add(&t, (struct view){"01234567", split});
-			text_add(&t, (struct view){"01234567" + split, 8 - split});
+			text_add(&t, (struct view){&"01234567"[split], 8 - split});
 			assert_int_equal(t.len, cap - 1 < 8 ? cap - 1 : 8);
 			assert_int_equal(t.cut, cap - 1 < 8);
 			assert_memory_equal(t.at, "01234567", t.len);
@@ -252,7 +252,7 @@ static void text_printf_limits(void **state)
 			struct text t = {.at = buf, .cap = cap};
 
 			text_printf(&t, "%.*s", (int)split, "01234567");
-			text_printf(&t, "%s", "01234567" + split);
+			text_printf(&t, "%s", &"01234567"[split]);
 			assert_int_equal(t.len, cap - 1 < 8 ? cap - 1 : 8);
 			assert_int_equal(t.cut, cap - 1 < 8);
 			assert_memory_equal(t.at, "01234567", t.len);
