@@ -78,15 +78,15 @@ stdout P part" "$(log_of "$ID" a | sort)" "log of a"
 	pod_rm "$p"
 }
 
-@test "ExecSync: thirty at once in two containers" {
+@test "ExecSync: sixteen at once in two containers" {
 	local p ids i pids=()
 	p=$(pod "$ID")
 	ids=("$(run "$p" a 'sleep 1000')" "$(run "$p" b 'sleep 1000')")
-	for i in {1..30}; do
+	for i in {1..16}; do
 		cri_exec "${ids[i % 2]}" sh -c "seq $i 2000; exit $i" >"$LAB/out.$i" &
 		pids[i]=$!
 	done
-	for i in {1..30}; do
+	for i in {1..16}; do
 		exits_with "$i" wait "${pids[i]}"
 		seq "$i" 2000 | cmp - "$LAB/out.$i"
 	done
@@ -316,13 +316,13 @@ stdout P part" "$(log_of "$ID" a | sort)" "log of a"
 	pod_rm "$p"
 }
 
-@test "ten pods at once" {
+@test "five pods at once" {
 	local i pids=()
-	for i in {1..10}; do
+	for i in {1..5}; do
 		one_pod "$ID-$i" "$i" 2>"$LAB/err.$i" &
 		pids[i]=$!
 	done
-	for i in {1..10}; do
+	for i in {1..5}; do
 		wait "${pids[i]}" || fail "pod $i: $(<"$LAB/err.$i")"
 	done
 }

@@ -122,7 +122,7 @@ events_have() { [[ $(events_of "$1") =~ $2 ]]; } # ID REGEX
 	refuse ctr container restore --rw --live "$ID" "checkpoint-$ID"
 	rm "$LAB/bin/criu"
 	contains "$output" "OCI runtime restore failed: "
-	ctr task rm -f "$ID" >/dev/null 2>&1 || :
+	ctr task rm "$ID" >/dev/null
 	ctr container rm "$ID"
 	ctr image rm "checkpoint-$ID" >/dev/null
 }
