@@ -206,19 +206,29 @@ static inline uint32_t ask_about(const char *method, const char *who)
 	return ask_about_within(0, method, who);
 }
 
-static inline uint32_t ask_create_within(int64_t timeout_ms, const char *id)
+/* `more` are further fields of the request, `options` of its options. */
+static inline uint32_t ask_create_with(int64_t timeout_ms, const char *id, struct view more,
+				       struct view options)
 {
-	char buf[1024], bundle[300], options[300], any[400];
+	static char buf[4096], all[2048], any[2048];
+	char bundle[300];
 	size_t n = put_bytes(buf, 1, view_of(id)), len;
 
 	snprintf(bundle, sizeof(bundle), "%s/%s", tmp, id);
 	mkdir(bundle, 0755);
 	n += put_bytes(buf + n, 2, view_of(bundle));
-	len = put_bytes(options, 7, view_of(in_tmp("root")));
-	len = put_bytes(any, 2, (struct view){options, len});
+	len = put_bytes(all, 7, view_of(in_tmp("root")));
+	memcpy(all + len, options.at ? options.at : "", options.len);
+	len = put_bytes(any, 2, (struct view){all, len + options.len});
 	len += put_bytes(any + len, 1, VIEW("containerd.runc.v1.Options"));
 	n += put_bytes(buf + n, 10, (struct view){any, len});
-	return ask_within(timeout_ms, "Create", buf, n);
+	memcpy(buf + n, more.at ? more.at : "", more.len);
+	return ask_within(timeout_ms, "Create", buf, n + more.len);
+}
+
+static inline uint32_t ask_create_within(int64_t timeout_ms, const char *id)
+{
+	return ask_create_with(timeout_ms, id, (struct view){0}, (struct view){0});
 }
 
 static inline uint32_t ask_create(const char *id)

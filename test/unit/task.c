@@ -152,6 +152,247 @@ static void state_fields(void **state)
 			 the_init("c")->pid);
 }
 
+/* ---- what a container is made with ---- */
+
+static void options_for_the_runtime(void **state)
+{
+	char options[128], line[512];
+	size_t n = put_number(options, 1, 1); /* no_pivot_root, no_new_keyring, systemd_cgroup */
+
+	(void)state;
+	n += put_number(options + n, 2, 1);
+	n += put_number(options + n, 9, 1);
+	assert_ok(ask_create_with(0, "c", (struct view){0}, (struct view){options, n}));
+	snprintf(line, sizeof(line),
+		 "create --pid-file %s/init.pid --no-pivot --no-new-keyring --bundle %s c",
+		 in_tmp("c"), in_tmp("c"));
+	assert_int_equal(call_count(line), 1);
+	assert_non_null(strstr(file_text("c/options.json"), "\"no_new_keyring\":true"));
+	/* A root that cannot pivot has the same effect, for each. */
+	self.no_pivot = true;
+	created("d");
+	self.no_pivot = false;
+	snprintf(line, sizeof(line), "create --pid-file %s/init.pid --no-pivot --bundle %s d",
+		 in_tmp("d"), in_tmp("d"));
+	assert_int_equal(call_count(line), 1);
+	n = put_bytes(options, 6, VIEW("/no/such/runtime"));
+	assert_non_null(
+		strstr(await(ask_create_with(0, "e", (struct view){0}, (struct view){options, n}))
+			       ->message,
+		       "fork/exec /no/such/runtime: no such file or directory"));
+}
+
+static void options_refused(void **state)
+{
+	char buf[512];
+	size_t n = put_bytes(buf, 1, VIEW("c"));
+
+	(void)state;
+	n += put_bytes(buf + n, 2, view_of(in_tmp("c")));
+	n += put_bytes(buf + n, 10, VIEW("\x0a\x08whatever"));
+	assert_error(ask("Create", buf, n), CODE_INVALID_ARGUMENT,
+		     "options of type whatever: invalid argument");
+	assert_int_equal(container_count(), 0);
+	assert_false(called("create"));
+}
+
+/* Its streams, as fields of a request. */
+static struct view stdio_fields(const char *out, bool terminal)
+{
+	static char buf[600];
+	size_t n = put_bytes(buf, 6, view_of(out));
+
+	return (struct view){buf, n + (terminal ? put_number(buf + n, 4, 1) : 0)};
+}
+
+/* Nobody reads its output: half a minute is given to whoever may come. */
+static void nobody_reads(void **state)
+{
+	char expected[512];
+	uint32_t create;
+
+	(void)state;
+	assert_int_equal(mkfifo(in_tmp("out"), 0600), 0);
+	create = ask_create_with(0, "c", stdio_fields(in_tmp("out"), false), (struct view){0});
+	until(called("create") && ops_count() == 1 && ops[0].run.pid == 0);
+	advance(29000);
+	for (int i = 0; i < 5; i++)
+		one_turn();
+	assert_null(answered(create));
+	advance(2000);
+	snprintf(expected, sizeof(expected),
+		 "failed to start io pipe copy: unable to copy pipes: containerd-shim: opening w/o "
+		 "fifo "
+		 "\"%s\" failed: context deadline exceeded",
+		 in_tmp("out"));
+	assert_error(create, CODE_UNKNOWN, expected);
+	assert_int_equal(call_count("delete --force c"), 1);
+	assert_int_equal(container_count(), 0);
+	/* Or less, if the client has said so. */
+	create = ask_create_with(1000, "c", stdio_fields(in_tmp("out"), false), (struct view){0});
+	until(call_count("delete --force c") == 1 && ops_count() == 1 && ops[0].run.pid == 0);
+	advance(1500);
+	assert_error(create, CODE_DEADLINE_EXCEEDED, "context deadline exceeded");
+	assert_int_equal(container_count(), 0);
+}
+
+static void somebody_reads_later(void **state)
+{
+	uint32_t create;
+	int reader;
+
+	(void)state;
+	assert_int_equal(mkfifo(in_tmp("out"), 0600), 0);
+	make_file("init", "echo hello; exec sleep 1000", 0644);
+	create = ask_create_with(0, "c", stdio_fields(in_tmp("out"), false), (struct view){0});
+	until(called("create") && ops_count() == 1 && ops[0].run.pid == 0);
+	assert_null(answered(create));
+	reader = open(in_tmp("out"), O_RDONLY | O_NONBLOCK | O_CLOEXEC);
+	until((advance(10), answered(create)));
+	assert_ok(create);
+	{
+		char buf[16] = "";
+
+		until(read(reader, buf, sizeof(buf)) > 0);
+		assert_string_equal(buf, "hello\n");
+	}
+	close(reader);
+}
+
+/* What a container has written is waited for, when it is deleted - but not for ever. */
+static void delete_drains(void **state)
+{
+	for (int patient = 0; patient < 2; patient++) {
+		char id[4] = {'c', (char)('0' + patient), '\0'};
+		int reader, holder;
+		uint32_t delete;
+
+		(void)state;
+		with_private_pids(id);
+		unlink(in_tmp("out"));
+		assert_int_equal(mkfifo(in_tmp("out"), 0600), 0);
+		reader = open(in_tmp("out"), O_RDONLY | O_NONBLOCK | O_CLOEXEC);
+		assert_ok(ask_create_with(0, id, stdio_fields(in_tmp("out"), false),
+					  (struct view){0}));
+		assert_ok(ask_about("Start", id));
+		{
+			char path[64];
+
+			/* Somebody else has the stream, too. */
+			snprintf(path, sizeof(path), "/proc/%d/fd/1", (int)the_init(id)->pid);
+			holder = open(path, O_WRONLY | O_CLOEXEC);
+			assert_true(holder >= 0);
+		}
+		end_process(the_init(id), SIGKILL);
+		assert_ok(ask_about("Wait", id));
+		delete = ask_about("Delete", id);
+		for (int i = 0; i < 5; i++)
+			one_turn();
+		assert_null(answered(delete));
+		if (patient) {
+			assert_int_equal(write(holder, "late", 4), 4);
+			close(holder);
+			holder = -1;
+		} else {
+			advance(10001);
+		}
+		assert_ok(delete);
+		if (patient) {
+			char buf[8] = "";
+
+			assert_int_equal(read(reader, buf, sizeof(buf)), 4);
+			assert_string_equal(buf, "late");
+		}
+		close(reader);
+		if (holder >= 0)
+			close(holder);
+	}
+}
+
+/* A logging binary gets ready before the runtime runs; at the end it is asked to go, and given time. */
+static void logging_binary(void **state)
+{
+	for (int stubborn = 0; stubborn < 2; stubborn++) {
+		char id[4] = {'c', (char)('0' + stubborn), '\0'}, url[300], script[300];
+		uint32_t create, delete;
+
+		(void)state;
+		with_private_pids(id);
+		snprintf(script, sizeof(script),
+			 "#!/bin/sh\n%s\nread x <%s\necho >&5\nexec 5>&-\n%s\n",
+			 stubborn ? "trap '' TERM" : "", in_tmp("ready.gate"),
+			 stubborn ? "exec sleep 1000" : "cat <&3 >/dev/null");
+		make_file("logger", script, 0755);
+		gate_close("ready");
+		snprintf(url, sizeof(url), "binary://%s", in_tmp("logger"));
+		make_file("calls", "", 0644);
+		create = ask_create_with(0, id, stdio_fields(url, false), (struct view){0});
+		for (int i = 0; i < 5; i++)
+			one_turn();
+		assert_false(called("create"));
+		gate_open("ready");
+		assert_ok(create);
+		assert_ok(ask_about("Start", id));
+		end_process(the_init(id), SIGKILL);
+		assert_ok(ask_about("Wait", id));
+		delete = ask_about("Delete", id);
+		if (stubborn) {
+			until(the_init(id)->io.logger > 0 && call_count("delete c1") == 1 &&
+			      ops_count() == 1 && ops[0].run.pid == 0);
+			advance(11000);
+			one_turn();
+			assert_null(answered(delete));
+			advance(1500);
+		}
+		assert_ok(delete);
+		assert_int_equal(container_count(), 0);
+	}
+}
+
+/* One that does not get ready is not waited for longer than the client wants. */
+static void logging_binary_not_ready(void **state)
+{
+	char url[300];
+	uint32_t create;
+
+	(void)state;
+	make_file("logger", "#!/bin/sh\nexec sleep 1000\n", 0755);
+	snprintf(url, sizeof(url), "binary://%s", in_tmp("logger"));
+	create = ask_create_with(3000, "c", stdio_fields(url, false), (struct view){0});
+	until(ops_count() == 1);
+	advance(4000);
+	assert_error(create, CODE_DEADLINE_EXCEEDED, "context deadline exceeded");
+	assert_false(called("create"));
+	assert_false(called("delete"));
+	assert_int_equal(container_count(), 0);
+	make_file("logger", "#!/bin/sh\nexit 1\n", 0755);
+	snprintf(url, sizeof(url), "binary-v2://%s", in_tmp("logger"));
+	assert_error(
+		ask_create_with(0, "c", stdio_fields(url, false), (struct view){0}), CODE_UNKNOWN,
+		"logging binary did not call ready (it may have crashed or exited prematurely)");
+}
+
+/* A runtime that does not hand over the terminal it was to make. */
+static void terminal_missing(void **state)
+{
+	const struct answer *a;
+
+	(void)state;
+	a = await(ask_create_with(0, "c", stdio_fields(in_tmp("out"), true), (struct view){0}));
+	assert_int_equal(a->code, CODE_UNKNOWN);
+	assert_non_null(strstr(a->message, "failed to retrieve console master: "));
+	assert_non_null(strstr(calls(), "create --console-socket /tmp/"));
+	assert_int_equal(call_count("delete --force c"), 1);
+	assert_int_equal(container_count(), 0);
+}
+
+static void stats_without_cgroup(void **state)
+{
+	(void)state;
+	started("c");
+	assert_error(ask_about("Stats", "c"), CODE_NOT_FOUND, "cgroup does not exist: not found");
+}
+
 /* ---- Start, Delete ---- */
 
 static void start_out_of_time(void **state)
@@ -729,6 +970,15 @@ int main(int argc, char **argv)
 		DAEMON_TEST(over_before_it_began),
 		DAEMON_TEST(shutdown_when_empty),
 		DAEMON_TEST(state_fields),
+		DAEMON_TEST(options_for_the_runtime),
+		DAEMON_TEST(options_refused),
+		DAEMON_TEST(nobody_reads),
+		DAEMON_TEST(somebody_reads_later),
+		DAEMON_TEST(delete_drains),
+		DAEMON_TEST(logging_binary),
+		DAEMON_TEST(logging_binary_not_ready),
+		DAEMON_TEST(terminal_missing),
+		DAEMON_TEST(stats_without_cgroup),
 		DAEMON_TEST(start_out_of_time),
 		DAEMON_TEST(waiting_out_of_time),
 		DAEMON_TEST(delete_out_of_time),

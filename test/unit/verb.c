@@ -128,12 +128,8 @@ static void every_cell(void **state)
 		make_file("calls", "", 0644);
 		asked = ask_cell(cell->method, id);
 		/* One that was never started is waited for, when it is deleted. */
-		for (int k = 0; strcmp(cell->method, "Delete") == 0 && k < 50 && !answered(asked);
-		     k++) {
-			one_turn();
-			if (called("delete") && ops_count() == 1 && ops[0].run.pid == 0)
-				advance(11000);
-		}
+		if (strcmp(cell->method, "Delete") == 0)
+			until((advance(100), answered(asked)));
 		a = await(asked);
 		if (a->code != (cell->refusal ? CODE_UNKNOWN : 0) ||
 		    strcmp(a->message, cell->refusal ? cell->refusal : "") != 0)
