@@ -86,7 +86,7 @@ $(B)/asan/%.pb.o: $(B)/pb/.done
 	@mkdir -p $(@D)
 	@gcc -g -O1 -fsanitize=address,undefined -I. -I$(B)/pb -c -o $@ $(B)/pb/$*.pb.c
 
-$(B)/test/unit-%: test/unit/%.c test/unit/unit.h $(UNITOBJ)
+$(B)/test/unit-%: test/unit/%.c $(wildcard test/unit/*.h) shim.c $(UNITOBJ)
 	@mkdir -p $(@D)
 	@echo "  CC $@"
 	@gcc $(UNITFLAGS) -o $@ $< \
