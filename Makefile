@@ -2,6 +2,7 @@
 #
 # make            build/nanoshim: one static-pie binary against musl
 # make test       unit and integration tests (root; installs what is missing)
+# make lint       clang-format, clang-tidy, cppcheck, scan-build, and the order of the layers
 # make demo       real containers under a real containerd, beside the Go shim (root)
 # make install    DESTDIR= PREFIX=/usr/local
 # make deps       install the packages all of this needs (root), or say which
@@ -10,7 +11,7 @@ VERSION = 0.1.0
 PREFIX ?= /usr/local
 B = build
 
-SRC = util.c json.c loop.c ttrpc.c op.c runtime.c options.c io.c mount.c cgroup.c event.c container.c verb.c create.c life.c task.c action.c shim.c
+SRC = util.c json.c loop.c ttrpc.c runtime.c options.c io.c mount.c cgroup.c event.c op.c container.c verb.c create.c life.c task.c action.c shim.c
 PROTO = ttrpc types task events options
 PB = $(PROTO:%=$(B)/pb/%.pb.c)
 OBJ = $(SRC:%.c=$(B)/%.o) $(PB:.c=.o)
@@ -74,7 +75,7 @@ $(K)/.done:
 UNIT = $(patsubst test/unit/%.c,$(B)/test/unit-%,$(wildcard test/unit/*.c))
 UNITFLAGS = $(WARN) -Wno-stack-usage -g -O1 -fsanitize=address,undefined -fno-sanitize-recover=all \
 	-D_GNU_SOURCE -DUNIT_TEST -DVERSION='"test"' -I. -I$(B)/pb
-UNITOBJ = $(patsubst %.c,$(B)/asan/%.o,$(filter-out action.c shim.c,$(SRC))) \
+UNITOBJ = $(patsubst %.c,$(B)/asan/%.o,$(filter-out shim.c,$(SRC))) \
 	$(PROTO:%=$(B)/asan/%.pb.o)
 
 $(B)/asan/%.o: %.c $(wildcard *.h) $(B)/pb/.done
@@ -103,6 +104,10 @@ test: deps
 	$(MAKE) all unit
 	test/run
 
+lint: deps
+	$(MAKE) all
+	test/run lint
+
 demo: deps
 	$(MAKE) all
 	test/demo
@@ -115,6 +120,6 @@ install: $(B)/nanoshim
 clean:
 	rm -rf $(B)
 
-.PHONY: all unit deps test demo install clean
+.PHONY: all unit deps test lint demo install clean
 .SECONDARY:
 -include $(wildcard $(B)/*.d)

@@ -42,6 +42,23 @@
 #define SCHED_CORE_CREATE 1
 #define SCHED_CORE_PGID 2
 
+struct cmdline cmdline = {
+	.namespace = "", .id = "", .address = "", .bundle = "", .socket = "", .action = ""};
+
+void die(const char *fmt, ...)
+{
+	char buf[2048];
+	struct text t = TEXT(buf);
+	va_list list;
+
+	text_printf(&t, "%s: ", cmdline.runtime);
+	va_start(list, fmt);
+	text_vprintf(&t, fmt, list);
+	va_end(list);
+	write_all(STDERR_FILENO, (struct view){t.at, t.len});
+	exit(1);
+}
+
 /* ---- what came with the call ---- */
 
 /* All of stdin; containerd closes it behind the options it sends. */

@@ -242,7 +242,7 @@ void cgroup_enable(const char *cgroup)
 		err = file_write(name, (struct view){want, all.len}, 0644);
 		if (err < 0)
 			log_line(LOG_ERROR, "failed to enable controllers in %s: %s", name,
-				 strerror(-err));
+				 errno_text(-err));
 	}
 }
 

@@ -59,8 +59,12 @@ static struct proc *proc_new(const struct container *c)
 
 void pid_path(const struct proc *p, struct text *t)
 {
-	text_printf(t, "%s/%s.pid", slots.containers[p->container].runtime.bundle,
-		    p->is_exec ? p->id : "init");
+	const char *bundle = slots.containers[p->container].runtime.bundle;
+
+	if (!p->is_exec)
+		text_printf(t, "%s/init.pid", bundle);
+	else /* one called "init" must not take that name */
+		text_printf(t, "%s/%s%s.pid", bundle, strcmp(p->id, "init") == 0 ? "." : "", p->id);
 }
 
 void exec_spec_path(const struct proc *p, struct text *t)

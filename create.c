@@ -207,12 +207,13 @@ static void push_event(const struct op *op, const struct container *c)
 	pages_put(buf, cap);
 }
 
-void container_find_cgroup(struct container *c)
+void container_launched(struct container *c)
 {
 	char buf[1024];
 	struct text t = TEXT(buf);
 	int err = cgroup_find(container_init(c)->pid, &t);
 
+	c->state_seen = run_knows(&c->runtime, c->id);
 	if (err == 0 && !t.cut)
 		c->cgroup = container_keep(c, (struct view){t.at, t.len});
 	if (!c->cgroup) {
@@ -231,7 +232,7 @@ static void succeed(struct op *op, struct container *c)
 	CreateTaskResponse response = {(uint32_t)init->pid};
 
 	if (!c->checkpoint)
-		container_find_cgroup(c);
+		container_launched(c);
 	push_event(op, c);
 	proc_set_state(init, c->checkpoint ? STATE_RESTORABLE : STATE_CREATED);
 	init->stdin_due = c->checkpoint ? 0 : now + STDIN_GRACE_MS;

@@ -190,7 +190,7 @@ static void dial(void)
 	}
 	nobody = errno == ENOENT || errno == ECONNREFUSED;
 	if (failures == 0)
-		log_line(LOG_WARN, "events: %s: %s; they are kept", target, strerror(errno));
+		log_line(LOG_WARN, "events: %s: %s; they are kept", target, errno_text(errno));
 	fd_close(&fd);
 	later();
 }

@@ -99,8 +99,10 @@ static enum scheme scheme_of(const struct stdio *s)
 
 static int hex(char c)
 {
+	if (c >= '0' && c <= '9')
+		return c - '0';
 	c |= 0x20;
-	return c >= '0' && c <= '9' ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
+	return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
 }
 
 /* Adds a percent-encoded text decoded; in a query '+' is a blank. */
@@ -580,9 +582,12 @@ static void write_page(struct pump *p, struct view v)
 	ssize_t n = write(p->to, v.at, v.len);
 
 	if (n < 0 && errno != EAGAIN) {
-		if (errno != EPIPE)
-			log_line(LOG_WARN, "output of a container is lost: %s", strerror(errno));
+		if (errno != EPIPE && !p->losing)
+			log_line(LOG_WARN, "output of a container is lost: %s", errno_text(errno));
+		p->losing = true;
 		n = (ssize_t)v.len;
+	} else if (n > 0) {
+		p->losing = false;
 	}
 	v = (struct view){v.at + (n > 0 ? n : 0), v.len - (size_t)(n > 0 ? n : 0)};
 	if (v.len > 0 && !p->rest)

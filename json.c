@@ -139,12 +139,6 @@ bool json_is_object(const struct json *j, int value)
 	return value >= 0 && token(j, value)->type == JSMN_OBJECT;
 }
 
-bool json_true(const struct json *j, int value)
-{
-	return value >= 0 && token(j, value)->type == JSMN_PRIMITIVE &&
-	       view_is(json_raw(j, value), "true");
-}
-
 static unsigned int hex4(const char *s)
 {
 	unsigned int n = 0;

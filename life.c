@@ -31,7 +31,7 @@ static void run_verb(struct op *op, const struct container *c, const char *verb)
 }
 
 /* The first step of a method that takes turns: who is it about? */
-static void queue(struct op *op, struct proc *p)
+static void queue(struct op *op, const struct proc *p)
 {
 	if (!p)
 		return;
@@ -200,7 +200,7 @@ static void start_launch(struct op *op, struct container *c, struct proc *p)
 	}
 	p->stdin_due = now;
 	if (!p->is_exec)
-		container_find_cgroup(c);
+		container_launched(c);
 	start_succeeded(op, c, p);
 }
 
@@ -278,16 +278,6 @@ static void delete_succeeded(struct op *op, struct container *c, struct proc *p)
 	op_done(op, &DeleteResponse_msg, &r);
 }
 
-/* Does the runtime still know of the container? Both keep its state in a directory of that name. */
-static bool forgotten(const struct container *c)
-{
-	char buf[1024];
-	struct text state = TEXT(buf);
-
-	text_printf(&state, "%s/%s/%s", c->runtime.root, self.namespace, c->id);
-	return !state.cut && access(state.at, F_OK) < 0 && errno == ENOENT;
-}
-
 /* The runtime forgets the container; a checkpoint, or the `delete` action, may have made it do so
  * before. */
 static void delete_ran(struct op *op, struct container *c)
@@ -299,7 +289,8 @@ static void delete_ran(struct op *op, struct container *c)
 	if (run_failed(&op->run)) {
 		why = op_error_text(op, CODE_UNKNOWN);
 		run_reason(&op->run, &c->runtime, "failed to delete task", why);
-		if (strstr(why->at, "does not exist") || (op->run.error == 0 && forgotten(c))) {
+		if (strstr(why->at, "does not exist") ||
+		    (op->run.error == 0 && c->state_seen && !run_knows(&c->runtime, c->id))) {
 			op->code = 0;
 			why->len = 0;
 		}

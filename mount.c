@@ -461,7 +461,7 @@ static int loop_tie(int dev, int file, const struct work *w)
  * be kept open until it is mounted: it frees itself with its last user. */
 static int loop_open(struct work *w, struct text *why)
 {
-	int mode = (w->flags & MS_RDONLY ? O_RDONLY : O_RDWR) | O_CLOEXEC;
+	int mode = ((w->flags & MS_RDONLY) ? O_RDONLY : O_RDWR) | O_CLOEXEC;
 	int control, file, number, dev = -1, err = -EBUSY;
 	char name[32];
 	struct text path = TEXT(name);
@@ -588,7 +588,7 @@ static int mount_there(const struct work *w)
 	if (err == 0 && mount(w->source, w->target, w->type, w->flags, w->data) < 0)
 		err = -errno;
 	if (back >= 0 && fchdir(back) < 0)
-		log_line(LOG_ERROR, "mount: no way back from %s: %s", w->dir, strerror(errno));
+		log_line(LOG_ERROR, "mount: no way back from %s: %s", w->dir, errno_text(errno));
 	fd_close(&back);
 	return err;
 }

@@ -217,6 +217,15 @@ bool run_failed(const struct run *run)
 	return run->error < 0 || !WIFEXITED(run->status) || WEXITSTATUS(run->status) != 0;
 }
 
+bool run_knows(const struct runtime *rt, const char *id)
+{
+	char buf[1024];
+	struct text state = TEXT(buf);
+
+	text_printf(&state, "%s/%s/%s", rt->root, self.namespace, id);
+	return !state.cut && access(state.at, F_OK) == 0;
+}
+
 void run_close(struct run *run)
 {
 	fd_close(&run->output);

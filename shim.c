@@ -27,14 +27,10 @@
 #ifndef SYS_close_range
 #define SYS_close_range 436 /* Linux 5.9; the same on every architecture */
 #endif
-#define LISTEN_FD 3
 
 extern char **environ;
 
 /* ---- the command line (contract 1.2) ---- */
-
-struct cmdline cmdline = {
-	.namespace = "", .id = "", .address = "", .bundle = "", .socket = "", .action = ""};
 
 static const struct flag {
 	const char *name;
@@ -131,20 +127,6 @@ static void parse_args(int argc, char **argv)
 	}
 	if (i < argc)
 		cmdline.action = argv[i];
-}
-
-void die(const char *fmt, ...)
-{
-	char buf[2048];
-	struct text t = TEXT(buf);
-	va_list list;
-
-	text_printf(&t, "%s: ", cmdline.runtime);
-	va_start(list, fmt);
-	text_vprintf(&t, fmt, list);
-	va_end(list);
-	write_all(STDERR_FILENO, (struct view){t.at, t.len});
-	exit(1);
 }
 
 /* What we are by the name we were called: containerd-shim-NAME-VERSION runs NAME. */

@@ -72,6 +72,9 @@ void run_reason(const struct run *run, const struct runtime *rt, const char *pre
 		struct text *t);
 /* Appends how the run ended and what it printed, without looking into log.json. */
 void run_ending(const struct run *run, const struct runtime *rt, struct text *t);
+/* Is there the directory in which runc and crun keep the state of container `id`? Another runtime
+ * may keep it elsewhere. */
+bool run_knows(const struct runtime *rt, const char *id);
 void run_close(struct run *run);
 
 /* Starts any other helper: path, argv, environment (NULL: ours), fds to be 0, 1, 2, ... in the
@@ -113,6 +116,7 @@ struct pump {
 	bool open; /* both ends are there, bytes flow */
 	bool blocked; /* the reader is behind: wait for it, not for more */
 	bool by_copy; /* the target takes no splice(2) */
+	bool losing;  /* the target takes nothing at all; that has been logged */
 	char *rest;   /* a page for what a terminal did not take of what was read; NULL: nothing */
 	uint32_t rest_len;
 };
@@ -329,6 +333,7 @@ struct container {
 	bool exit_unseen;  /* it was deleted before its init had exited */
 	bool exiting;      /* init has exited: no exec starts any more */
 	bool deleting;     /* the runtime has forgotten it already */
+	bool state_seen;   /* run_knows() was true of it */
 	uint8_t cleaning;  /* runtime calls in flight that clear up behind a dead init */
 	uint16_t gen;      /* counts the lives of this slot */
 	uint16_t init;     /* its slot among the procs */
@@ -430,7 +435,9 @@ bool launch_step(struct op *op, const struct container *c, struct proc *p, enum 
 
 op_step create_step, exec_step, start_step, delete_step, kill_step, pause_step, resume_step,
 	update_step, checkpoint_step;
-void container_find_cgroup(struct container *c);  /* of its init; and watches it for OOM kills */
+/* Its init is there: notes its cgroup, watches that for OOM kills, and looks for the runtime's
+ * state. */
+void container_launched(struct container *c);
 int container_unmount(const struct container *c); /* as mount_undo() */
 
 /* ---- task.c: the Task service ---- */

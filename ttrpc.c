@@ -25,7 +25,7 @@
 #include "ttrpc.pb.h"
 
 #define ACCEPT_PAUSE_MS 1000
-/* A peer that lets this much pile up will not read it any more. */
+/* Pages for what piles up. A peer that does not read this much will not read it any more. */
 #define BACKLOG_MAX (64U << 20)
 
 /* What conn_receive() got, on which connection, and how far conn_frame() has come in it. */
@@ -348,7 +348,7 @@ void server_accept(void)
 			continue;
 		if (fd < 0) {
 			if (errno != EAGAIN) {
-				log_line(LOG_WARN, "accept: %s", strerror(errno));
+				log_line(LOG_WARN, "accept: %s", errno_text(errno));
 				accept_again = now + ACCEPT_PAUSE_MS;
 			}
 			return;

@@ -84,7 +84,7 @@ void server_hide(void);   /* removes that name: nobody new finds us */
 void server_close(void);  /* stops listening */
 void server_want(void);   /* puts listener and connections into the poll set */
 void server_accept(void); /* everyone who waits, and has our uid and gid */
-void server_receive(unsigned int slot, short got);
+void server_receive(unsigned int slot, short events);
 /* The next request that came in on that connection; malformed ones are answered here. */
 bool server_next(unsigned int slot, struct request *rq);
 void server_reply(struct origin to, const struct pb_msgdesc_s *desc, const void *msg);

@@ -251,28 +251,57 @@ void text_json(struct text *t, struct view v)
 	}
 }
 
+/* Go's words for errors, each behind its number, which clients have come to look for; the C library
+ * has others. */
+static const char errors[] =
+	"\001operation not permitted\0\002no such file or directory\0\003no such process\0"
+	"\004interrupted system call\0\005input/output error\0\006no such device or address\0"
+	"\007argument list too long\0\010exec format error\0\011bad file descriptor\0"
+	"\012no child processes\0\013resource temporarily unavailable\0"
+	"\014cannot allocate memory\0\015permission denied\0\016bad address\0"
+	"\017block device required\0\020device or resource busy\0\021file exists\0"
+	"\022invalid cross-device link\0\023no such device\0\024not a directory\0"
+	"\025is a directory\0\026invalid argument\0\027too many open files in system\0"
+	"\030too many open files\0\031inappropriate ioctl for device\0\032text file busy\0"
+	"\033file too large\0\034no space left on device\0\035illegal seek\0"
+	"\036read-only file system\0\037too many links\0\040broken pipe\0"
+	"\041numerical argument out of domain\0\042numerical result out of range\0"
+	"\043resource deadlock avoided\0\044file name too long\0\045no locks available\0"
+	"\046function not implemented\0\047directory not empty\0"
+	"\050too many levels of symbolic links\0\052no message of desired type\0"
+	"\053identifier removed\0\075no data available\0\076timer expired\0\107protocol error\0"
+	"\112bad message\0\113value too large for defined data type\0"
+	"\124invalid or incomplete multibyte or wide character\0"
+	"\130socket operation on non-socket\0\131destination address required\0"
+	"\132message too long\0\133protocol wrong type for socket\0\134protocol not available\0"
+	"\135protocol not supported\0\136socket type not supported\0"
+	"\137operation not supported\0\140protocol family not supported\0"
+	"\141address family not supported by protocol\0\142address already in use\0"
+	"\143cannot assign requested address\0\144network is down\0\145network is unreachable\0"
+	"\146network dropped connection on reset\0\147software caused connection abort\0"
+	"\150connection reset by peer\0\151no buffer space available\0"
+	"\152transport endpoint is already connected\0\153transport endpoint is not connected\0"
+	"\154cannot send after transport endpoint shutdown\0"
+	"\155too many references: cannot splice\0\156connection timed out\0"
+	"\157connection refused\0\160host is down\0\161no route to host\0"
+	"\162operation already in progress\0\163operation now in progress\0"
+	"\164stale file handle\0\165structure needs cleaning\0\171remote I/O error\0"
+	"\172disk quota exceeded\0\173no medium found\0\174wrong medium type\0"
+	"\175operation canceled\0\176required key not available\0\177key has expired\0"
+	"\200key has been revoked\0\201key was rejected by service\0\202owner died\0"
+	"\203state not recoverable\0";
+_Static_assert(EHOSTUNREACH == 113 && EDQUOT == 122, "numbers as on all but MIPS and such");
+
 const char *errno_text(int err)
 {
-	static char buf[64];
+	static char buf[16];
 	struct text t = TEXT(buf);
 
-	switch (err) {
-	case EBUSY:
-		return "device or resource busy";
-	case ELOOP:
-		return "too many levels of symbolic links";
-	case ENOMEM:
-		return "cannot allocate memory";
-	case ENAMETOOLONG:
-		return "file name too long";
-	case EOPNOTSUPP:
-		return "operation not supported";
-	default:
-		text_add(&t, view_of(strerror(err)));
-		if (buf[0] >= 'A' && buf[0] <= 'Z')
-			buf[0] |= 0x20;
-		return buf;
-	}
+	for (const char *at = errors; *at; at += strlen(at) + 1)
+		if ((unsigned char)*at == err)
+			return at + 1;
+	text_printf(&t, "errno %d", err);
+	return buf;
 }
 
 /* ---- pages ---- */

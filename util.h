@@ -186,7 +186,6 @@ int json_first(const struct json *j, int array);
 int json_next(const struct json *j, int array, int value);
 /* The value's own bytes: strings without quotes and still escaped; empty for -1. */
 struct view json_raw(const struct json *j, int value);
-bool json_true(const struct json *j, int value);
 bool json_is_object(const struct json *j, int value);
 /* Appends a string's unescaped bytes (UTF-8) to t; nothing for any other type. */
 void json_string(const struct json *j, int value, struct text *t);

@@ -234,13 +234,11 @@ bool launch_step(struct op *op, const struct container *c, struct proc *p, enum 
 		return true;
 	switch (op->stage) {
 	case STAGE_MAKE:
+	case STAGE_READY:
 		text_add(&why, VIEW("failed to create init process I/O: "));
-		if (io_make(&p->io, &p->stdio, p->id, &why) < 0)
+		if (op->stage == STAGE_MAKE && io_make(&p->io, &p->stdio, p->id, &why) < 0)
 			break;
 		op->stage = STAGE_READY;
-		/* fall through */
-	case STAGE_READY:
-		why.len = 0;
 		err = io_ready(&p->io, &why);
 		if (err == -EAGAIN) {
 			op->timer = UINT64_MAX; /* until ops_wake() */

@@ -16,24 +16,6 @@ int shim_main(int argc, char **argv);
 #include "../../shim.c"
 #undef main
 
-void action_start(void)
-{
-}
-
-void action_delete(void)
-{
-}
-
-void action_info(void)
-{
-}
-
-int listen_at(const char *path)
-{
-	(void)path;
-	return -1;
-}
-
 extern const char
 	*cgroup_prefix; /* of cgroup.c: the host's cgroups are no concern of these tests */
 
@@ -311,7 +293,7 @@ static inline void make_runtime(void)
 	char script[4096];
 
 	/* D/VERB.fail: text for log.json, and exit 1. D/VERB.gate: a FIFO to wait at. D/VERB.then: a
-	 * script to run at the end. D/init, D/exec: what a process is. */
+	 * script to run at the end. D/stateless: it keeps its state elsewhere. D/init, D/exec: what a process is. */
 	snprintf(script, sizeof(script),
 		 "#!/bin/sh\n"
 		 "D=%s; root=$2; log=$4; shift 6; [ \"$1\" = --systemd-cgroup ] && shift\n"
@@ -320,7 +302,8 @@ static inline void make_runtime(void)
 		 "[ -p $D/$verb.gate ] && read x <$D/$verb.gate\n"
 		 "if [ -e $D/$verb.fail ]; then cat $D/$verb.fail >>$log; cat $D/$verb.fail; exit "
 		 "1; fi\n"
-		 "case $verb in create|restore) mkdir -p $root/$id;; delete) rmdir $root/$id;; "
+		 "case $verb in create|restore) [ -e $D/stateless ] || mkdir -p $root/$id;; "
+		 "delete) [ -e $D/stateless ] || rmdir $root/$id;; "
 		 "esac\n"
 		 "case $verb in\n"
 		 "create|restore) %s --orphan $D/init $pid_file; cp $pid_file $D/$id.init;;\n"

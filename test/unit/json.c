@@ -74,7 +74,6 @@ static void lookups_chain(void **state)
 	assert_int_equal(json_get(&doc, -1, "a"), -1);
 	assert_int_equal(json_first(&doc, -1), -1);
 	assert_int_equal(json_raw(&doc, -1).len, 0);
-	assert_false(json_true(&doc, -1));
 	t = unescaped(-1);
 	assert_int_equal(t.len, 0);
 	/* So may a value of another type than looked for. */
@@ -123,26 +122,6 @@ static void arrays_walked(void **state)
 	assert_true(a >= 0);
 	assert_int_equal(json_next(&doc, 0, a), -1);
 	close_doc();
-}
-
-static void truths(void **state)
-{
-	static const struct {
-		const char *text;
-		bool is;
-	} cases[] = {{"true", true},      {"false", false},  {"null", false}, {"1", false},
-		     {"\"true\"", false}, {"[true]", false}, {"tru", false},  {"trues", false},
-		     {"{}", false},       {"\"\"", false},   {"-0", false}};
-
-	(void)state;
-	for (size_t i = 0; i < COUNT(cases); i++) {
-		char text[64];
-
-		snprintf(text, sizeof(text), "{\"v\":%s}", cases[i].text);
-		open_ok(text);
-		assert_int_equal(json_true(&doc, json_get(&doc, 0, "v")), cases[i].is);
-		close_doc();
-	}
 }
 
 static void strings_unescaped(void **state)
@@ -278,7 +257,6 @@ static void walk(int value, unsigned int depth)
 
 	assert_true(raw.at >= doc_text.at && raw.at + raw.len <= doc_text.at + doc_text.len);
 	unescaped(value);
-	json_true(&doc, value);
 	if (depth > 8)
 		return;
 	for (int v = json_first(&doc, value); v >= 0; v = json_next(&doc, value, v)) {
@@ -459,21 +437,13 @@ static void odd_objects(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(lookups),
-		cmocka_unit_test(lookups_chain),
-		cmocka_unit_test(arrays_walked),
-		cmocka_unit_test(truths),
-		cmocka_unit_test(strings_unescaped),
-		cmocka_unit_test(every_escape),
-		cmocka_unit_test(strings_cut),
-		cmocka_unit_test(no_json),
-		cmocka_unit_test(cut_at_every_byte),
-		cmocka_unit_test(any_byte_wrong),
-		cmocka_unit_test(any_syntax),
-		cmocka_unit_test(deep_nesting),
-		cmocka_unit_test(endless_nesting),
-		cmocka_unit_test(large_document),
-		cmocka_unit_test(roots),
+		cmocka_unit_test(lookups),        cmocka_unit_test(lookups_chain),
+		cmocka_unit_test(arrays_walked),  cmocka_unit_test(strings_unescaped),
+		cmocka_unit_test(every_escape),   cmocka_unit_test(strings_cut),
+		cmocka_unit_test(no_json),        cmocka_unit_test(cut_at_every_byte),
+		cmocka_unit_test(any_byte_wrong), cmocka_unit_test(any_syntax),
+		cmocka_unit_test(deep_nesting),   cmocka_unit_test(endless_nesting),
+		cmocka_unit_test(large_document), cmocka_unit_test(roots),
 		cmocka_unit_test(odd_objects),
 	};
 

@@ -369,7 +369,8 @@ static void logging_binary_not_ready(void **state)
 	snprintf(url, sizeof(url), "binary-v2://%s", in_tmp("logger"));
 	assert_error(
 		ask_create_with(0, "c", stdio_fields(url, false), (struct view){0}), CODE_UNKNOWN,
-		"logging binary did not call ready (it may have crashed or exited prematurely)");
+		"failed to create init process I/O: logging binary did not call ready (it may have "
+		"crashed or exited prematurely)");
 }
 
 /* A runtime that does not hand over the terminal it was to make. */
@@ -465,6 +466,56 @@ static void delete_of_what_is_gone(void **state)
 	runtime_fails("delete", "container c does not exist");
 	assert_ok(ask_about("Delete", "c"));
 	assert_int_equal(container_count(), 0);
+}
+
+/* Its words are unknown to us, but where it kept the container's state there is none any more. */
+static void delete_of_what_left_no_state(void **state)
+{
+	(void)state;
+	with_private_pids("c");
+	started("c");
+	end_process(the_init("c"), SIGKILL);
+	assert_ok(ask_about("Wait", "c"));
+	assert_int_equal(rmdir(in_tmp("root/ns/c")), 0);
+	runtime_fails("delete", "never heard of it");
+	assert_ok(ask_about("Delete", "c"));
+	assert_int_equal(container_count(), 0);
+}
+
+/* A runtime that keeps its state elsewhere: nothing being there proves nothing. */
+static void delete_fails_in_another_runtime(void **state)
+{
+	(void)state;
+	make_file("stateless", "", 0644);
+	with_private_pids("c");
+	started("c");
+	end_process(the_init("c"), SIGKILL);
+	assert_ok(ask_about("Wait", "c"));
+	runtime_fails("delete", "not now");
+	assert_error(ask_about("Delete", "c"), CODE_UNKNOWN, "failed to delete task: not now");
+	assert_int_equal(container_count(), 1);
+	runtime_works("delete");
+	assert_ok(ask_about("Delete", "c"));
+	unlink(in_tmp("stateless"));
+}
+
+/* Its files do not take the place of those of the container's init. */
+static void exec_called_init(void **state)
+{
+	pid_t init;
+
+	(void)state;
+	with_private_pids("c");
+	started("c");
+	init = the_init("c")->pid;
+	assert_ok(ask_exec("c/init"));
+	assert_ok(ask_about("Start", "c/init"));
+	assert_int_equal(pid_file_read(in_tmp("c/init.pid")), init);
+	assert_ok(ask_kill("c/init", SIGKILL, false));
+	assert_ok(ask_about("Wait", "c/init"));
+	assert_ok(ask_about("Delete", "c/init"));
+	assert_int_equal(pid_file_read(in_tmp("c/init.pid")), init);
+	assert_int_equal(access(in_tmp("c/.init.pid"), F_OK), -1);
 }
 
 /* Two at once: the second one finds nothing any more. */
@@ -983,6 +1034,9 @@ int main(int argc, char **argv)
 		DAEMON_TEST(waiting_out_of_time),
 		DAEMON_TEST(delete_out_of_time),
 		DAEMON_TEST(delete_of_what_is_gone),
+		DAEMON_TEST(delete_of_what_left_no_state),
+		DAEMON_TEST(delete_fails_in_another_runtime),
+		DAEMON_TEST(exec_called_init),
 		DAEMON_TEST(delete_twice),
 		DAEMON_TEST(others_go_on),
 		DAEMON_TEST(too_many_requests),

@@ -7,6 +7,7 @@
  */
 #include "unit.h"
 
+#include <ctype.h>
 #include <dirent.h>
 #include <limits.h>
 #include <pb_decode.h>
@@ -417,6 +418,16 @@ static void errno_in_gos_words(void **state)
 	(void)state;
 	for (size_t i = 0; i < COUNT(cases); i++)
 		assert_string_equal(errno_text(cases[i].err), cases[i].text);
+	/* All the rest are as this C library has them, but for the capital letter. */
+	for (int err = 1; err <= 140; err++) {
+		const char *text = errno_text(err);
+
+		if (strncmp(text, "errno ", 6) != 0)
+			assert_string_equal(text + 1, strerror(err) + 1);
+		assert_int_equal(text[0], tolower(text[0]));
+	}
+	assert_string_equal(errno_text(0), "errno 0");
+	assert_string_equal(errno_text(4095), "errno 4095");
 }
 
 /* ---- files ---- */
