@@ -252,7 +252,21 @@ void run_ending(const struct run *run, const struct runtime *rt, struct text *t)
 	}
 }
 
-/* The message of the last error among the lines of log.json. */
+/* An entry of log.json is one line; newer releases of crun spread it over several, of which only the
+ * first and the last are not indented. */
+static struct view log_entry(struct view *lines)
+{
+	struct view entry = view_cut(lines, '\n'), line = entry;
+
+	if (!view_is(entry, "{"))
+		return entry;
+	while (lines->len > 0 && !view_is(line, "}"))
+		line = view_cut(lines, '\n');
+	entry.len = (size_t)(line.at + line.len - entry.at);
+	return entry;
+}
+
+/* The message of the last error among the entries of log.json. */
 static bool last_error(struct view lines, struct text *t)
 {
 	size_t start = t->len;
@@ -261,7 +275,7 @@ static bool last_error(struct view lines, struct text *t)
 	while (lines.len > 0) {
 		struct json j;
 
-		if (json_open(&j, view_cut(&lines, '\n')) < 0)
+		if (json_open(&j, log_entry(&lines)) < 0)
 			continue;
 		if (view_is(json_raw(&j, json_get(&j, 0, "level")), "error")) {
 			struct view msg;

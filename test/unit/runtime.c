@@ -667,6 +667,13 @@ static void reason_from_log(void **state)
 		      PREFIX "a \"b\" \xc3\xbc");
 	assert_reason("printf '{\"level\":\"error\",\"msg\":\"no newline\"}' >>log.json; exit 1",
 		      PREFIX "no newline");
+	/* Entries of several lines. */
+	assert_reason("printf '{\n  \"msg\": \"%s\",\n  \"level\": \"%s\"\n}\n' "
+		      "first error 'the } reason' error third warning >>log.json; exit 1",
+		      PREFIX "the } reason");
+	assert_reason("printf '{\n  \"msg\": \"whole\",\n  \"level\": \"error\"\n}\n"
+		      "{\n  \"msg\": \"cut' >>log.json; exit 1",
+		      PREFIX "whole");
 }
 
 static void reason_is_of_this_run(void **state)
