@@ -32,7 +32,7 @@
 #define WAITER_MAX 2048
 #define STASH_MAX 512
 
-_Alignas(PAGE) struct slots slots;
+TABLE(slots) struct slots slots;
 
 static unsigned int containers_used, procs_end; /* procs from here on are free */
 
@@ -187,8 +187,8 @@ struct proc *exec_of_pid(const struct container *c, pid_t pid)
 
 void proc_set_state(struct proc *p, enum state state)
 {
-	static const char *const names[STATES] = {"new",     "created", "restorable",
-						  "running", "paused",  "stopped"};
+	static const char names[STATES][12] = {"new",     "created", "restorable",
+					       "running", "paused",  "stopped"};
 
 	log_line(LOG_DEBUG, "%s: %s -> %s (pid %d)", p->id, names[p->state], names[state], p->pid);
 	p->state = state;
@@ -228,7 +228,7 @@ struct proc *op_proc(const struct op *op)
 
 /* ---- Wait ---- */
 
-static _Alignas(PAGE) struct waiter {
+static TABLE(waiters) struct waiter {
 	struct origin from; /* zeros: free */
 	uint16_t proc;
 	uint64_t deadline;
@@ -285,7 +285,7 @@ void waits_check(void)
 
 /* ---- the reaper ---- */
 
-static _Alignas(PAGE) struct exit {
+static TABLE(stash) struct exit {
 	pid_t pid;
 	int status;
 	struct stamp at;

@@ -80,7 +80,7 @@ static struct view scheme_name(const char *path, const char **rest)
 /* The scheme of stdout is the one of all streams: contract 6.1. */
 static enum scheme scheme_of(const struct stdio *s)
 {
-	static const char *const names[] = {
+	static const char names[][10] = {
 		[SCHEME_FIFO] = "fifo",
 		[SCHEME_FILE] = "file",
 		[SCHEME_BINARY] = "binary",

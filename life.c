@@ -289,7 +289,7 @@ static void delete_ran(struct op *op, struct container *c)
 	if (run_failed(&op->run)) {
 		why = op_error_text(op, CODE_UNKNOWN);
 		run_reason(&op->run, &c->runtime, "failed to delete task", why);
-		if (strstr(why->at, "does not exist") ||
+		if (text_has(why, "does not exist") ||
 		    (op->run.error == 0 && c->state_seen && !run_knows(&c->runtime, c->id))) {
 			op->code = 0;
 			why->len = 0;
@@ -391,10 +391,10 @@ static void kill_error(struct op *op, const struct runtime *rt)
 	struct text t = TEXT(buf);
 
 	run_ending(&op->run, rt, &t);
-	if (strstr(buf, "os: process already finished") || strstr(buf, "container not running") ||
-	    strcasestr(buf, "no such process"))
+	if (text_has(&t, "os: process already finished") || text_has(&t, "container not running") ||
+	    text_has(&t, "no such process"))
 		op_error(op, CODE_NOT_FOUND, "process already finished: not found");
-	else if (strstr(buf, "does not exist"))
+	else if (text_has(&t, "does not exist"))
 		op_error(op, CODE_NOT_FOUND, "no such container: not found");
 	else
 		op_error(op, CODE_UNKNOWN, "unknown error after kill: %s", buf);

@@ -18,14 +18,14 @@
 #include "loop.h"
 
 #define IDLE_MS 500
-#define SET_MAX 4096 /* what is beyond is looked at when others are gone */
+#define SET_MAX 3072 /* what is beyond is looked at when others are gone */
 
 uint64_t now;
 volatile bool loop_child, loop_terminate, loop_report;
 
 /* The refs are used from their end, the fds from their beginning: while there are few of them, as
  * there are in a daemon with one container, both are in the same page. */
-static _Alignas(PAGE) struct {
+static TABLE(set) struct {
 	char shift[PAGE / 2 - SET_MAX * sizeof(struct ref) % PAGE];
 	struct ref refs[SET_MAX];
 	struct pollfd fds[SET_MAX];
@@ -84,11 +84,12 @@ void loop_timer(uint64_t at_ms)
 /* ---- sleeping without the program ---- */
 
 /* Nothing of the program is needed while it sleeps but the instructions that call the kernel. So
- * these have a page of their own, and before the call all other pages of the program's text and
- * constants are unmapped; they stay in the page cache, and a few soft faults bring them back. The
- * page is also a mapping of its own: a fault maps what lies around it in the same mapping, too. */
+ * before the call all pages of the program's text and constants but the one they are in are
+ * unmapped; they stay in the page cache, and a few soft faults bring them back. That one page is
+ * made a mapping of its own: a fault maps what lies around it in the same mapping, too. */
 #if defined(__x86_64__)
-#define IDLE_CODE __attribute__((section(".idle"), aligned(PAGE), noinline, no_stack_protector))
+/* Aligned to more than its length: it does not straddle two pages. */
+#define IDLE_CODE __attribute__((aligned(128), noinline, no_stack_protector))
 
 extern const ElfW(Ehdr) __ehdr_start __attribute__((visibility("hidden"))); /* the linker's */
 
@@ -127,7 +128,8 @@ static void add_span(uintptr_t from, uintptr_t to)
 static void idle_init(void)
 {
 	const ElfW(Phdr) *ph = (const void *)((uintptr_t)&__ehdr_start + __ehdr_start.e_phoff);
-	uintptr_t page = (uintptr_t)idle_ppoll, base = (uintptr_t)&__ehdr_start;
+	uintptr_t page = (uintptr_t)idle_ppoll & ~(uintptr_t)(PAGE - 1),
+		  base = (uintptr_t)&__ehdr_start;
 	unsigned int count = __ehdr_start.e_phnum;
 
 	/* A mapping of its own is one that differs in something: this changes nothing else. */

@@ -33,8 +33,10 @@
 #include <sys/mman.h>
 #include <sys/mount.h>
 #include <sys/prctl.h>
+#include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <sys/syscall.h>
+#include <sys/vfs.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -250,7 +252,7 @@ static bool is_fuse(const struct work *w)
 /* Reads an encoded Mount into *w. 0, or -errno and the sentence. */
 static int work_read(struct work *w, struct view mount, struct text *why)
 {
-	size_t page = (size_t)sysconf(_SC_PAGESIZE), size = 0;
+	size_t page = (size_t)getpagesize(), size = 0;
 	struct text data = {.at = w->data, .cap = page < sizeof(w->data) ? page : sizeof(w->data)};
 	struct view rest = mount, opt, layers;
 	Mount m = {0};
@@ -434,11 +436,12 @@ static int mount_fuse(struct work *w, struct text *why)
 static int loop_tie(int dev, int file, const struct work *w)
 {
 	struct loop_config config = {.fd = (uint32_t)file};
+	struct text name = {.at = (char *)config.info.lo_file_name, .cap = LO_NAME_SIZE};
 
 	config.info.lo_flags = LO_FLAGS_AUTOCLEAR;
 	if (w->flags & MS_RDONLY)
 		config.info.lo_flags |= LO_FLAGS_READ_ONLY;
-	strncpy((char *)config.info.lo_file_name, w->source, LO_NAME_SIZE - 1);
+	text_add(&name, view_of(w->source));
 	if (w->direct)
 		config.info.lo_flags |= LO_FLAGS_DIRECT_IO;
 	if (ioctl(dev, LOOP_CONFIGURE, &config) == 0)
@@ -600,14 +603,14 @@ static int remount_readonly(const struct work *w)
 	const unsigned long same = MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC | MS_NOATIME |
 				   MS_NODIRATIME;
 	unsigned long flags = w->flags | MS_REMOUNT;
-	struct statvfs fs;
+	struct statfs fs;
 
 	if (mount("", w->target, "", flags, "") == 0)
 		return 0;
-	if (errno != EPERM || statvfs(w->target, &fs) < 0)
+	if (errno != EPERM || statfs(w->target, &fs) < 0)
 		return -errno;
-	flags |= (unsigned long)fs.f_flag & same;
-	if (fs.f_flag & ST_RELATIME)
+	flags |= (unsigned long)fs.f_flags & same;
+	if (fs.f_flags & ST_RELATIME)
 		flags |= MS_RELATIME;
 	return mount("", w->target, "", flags, "") < 0 ? -errno : 0;
 }
@@ -615,12 +618,18 @@ static int remount_readonly(const struct work *w)
 /* An overlay whose layers are seen through a mapped clone of their common directory. */
 static int mount_mapped_overlay(struct work *w, int userns, struct text *why)
 {
+	static unsigned int serial;
 	const char *tmp = getenv("TMPDIR");
 	struct text dir = TEXT(w->link);
 	int err;
 
-	text_printf(&dir, "%s/ovl-idmappedXXXXXX", tmp && tmp[0] ? tmp : "/tmp");
-	if (!mkdtemp(w->link))
+	do {
+		dir.len = 0;
+		text_printf(&dir, "%s/ovl-idmapped-%d-%u", tmp && tmp[0] ? tmp : "/tmp",
+			    (int)getpid(), ++serial);
+		err = mkdir(w->link, 0700);
+	} while (err < 0 && errno == EEXIST);
+	if (err < 0)
 		return fail(why, -errno, "failed to create temporary directory for overlay layers");
 	err = clone_mapped(w->dir, w->link, userns, TREE_RDONLY, false);
 	if (err < 0) {

@@ -20,7 +20,7 @@
 
 #define ERROR_MAX 16384
 
-_Alignas(PAGE) struct op ops[OP_MAX];
+TABLE(ops) struct op ops[OP_MAX];
 
 /* Shared by those for whose errors there are no pages: better than no reason at all. */
 static char no_memory[256];

@@ -51,7 +51,7 @@ static int become(const struct spawn *s, pid_t parent)
 	sigemptyset(&none);
 	sigprocmask(SIG_SETMASK, &none, NULL);
 	if (self.files.rlim_max)
-		setrlimit(RLIMIT_NOFILE, &self.files);
+		prlimit(0, RLIMIT_NOFILE, &self.files, NULL);
 	if (!s->outlives_us) {
 		prctl(PR_SET_PDEATHSIG, SIGKILL);
 		if (getppid() != parent)
@@ -260,7 +260,7 @@ static struct view log_entry(struct view *lines)
 
 	if (!view_is(entry, "{"))
 		return entry;
-	while (lines->len > 0 && !view_is(line, "}"))
+	while (lines->len > 0 && !view_is(line, "}") && lines->at[0] != '{')
 		line = view_cut(lines, '\n');
 	entry.len = (size_t)(line.at + line.len - entry.at);
 	return entry;

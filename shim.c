@@ -33,7 +33,7 @@ extern char **environ;
 /* ---- the command line (contract 1.2) ---- */
 
 static const struct flag {
-	const char *name;
+	char name[16];
 	const char **text;
 	bool *on;
 	const char *usage;
@@ -80,8 +80,8 @@ static const struct flag *flag_find(struct view name)
 
 static bool parse_bool(struct view v, bool *on)
 {
-	static const char *const words[] = {"1", "t", "T", "true",  "TRUE",  "True",
-					    "0", "f", "F", "false", "FALSE", "False"};
+	static const char words[][6] = {"1", "t", "T", "true",  "TRUE",  "True",
+					"0", "f", "F", "false", "FALSE", "False"};
 
 	for (size_t i = 0; i < COUNT(words); i++) {
 		if (!view_is(v, words[i]))
@@ -366,10 +366,10 @@ static void raise_file_limit(void)
 {
 	struct rlimit limit;
 
-	if (getrlimit(RLIMIT_NOFILE, &self.files) < 0)
+	if (prlimit(0, RLIMIT_NOFILE, NULL, &self.files) < 0)
 		return;
 	limit = (struct rlimit){self.files.rlim_max, self.files.rlim_max};
-	setrlimit(RLIMIT_NOFILE, &limit);
+	prlimit(0, RLIMIT_NOFILE, &limit, NULL); /* setrlimit(3) would bring threads in */
 }
 
 static void daemon_main(void)

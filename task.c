@@ -223,7 +223,7 @@ static void shutdown_step(struct op *op)
 /* ---- dispatch ---- */
 
 static const struct method {
-	const char *name;
+	char name[12];
 	op_step *step;
 } methods[] = {
 	{"State", state_step},

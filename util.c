@@ -14,6 +14,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -163,7 +164,7 @@ static void add_number(struct text *t, unsigned long value, bool negative, unsig
 void text_vprintf(struct text *t, const char *fmt, va_list args)
 {
 	for (; *fmt; fmt++) {
-		struct view v = {fmt, strcspn(fmt, "%")};
+		struct view v = {fmt, (size_t)(strchrnul(fmt, '%') - fmt)};
 		bool is_long = false;
 		char fill = ' ';
 		int width = 0, precision = -1;
@@ -221,6 +222,16 @@ void text_printf(struct text *t, const char *fmt, ...)
 	va_start(args, fmt);
 	text_vprintf(t, fmt, args);
 	va_end(args);
+}
+
+bool text_has(const struct text *t, const char *word)
+{
+	size_t n = strlen(word);
+
+	for (size_t i = 0; i + n <= t->len; i++)
+		if (strncasecmp(t->at + i, word, n) == 0)
+			return true;
+	return false;
 }
 
 char *text_next(struct text *t)
@@ -335,7 +346,7 @@ void pages_put(void *at, size_t len)
 		munmap(at, len);
 }
 
-_Alignas(PAGE) struct scratch scratch;
+TABLE(scratch) struct scratch scratch;
 
 void pages_forget(void *at, size_t len)
 {
@@ -505,7 +516,7 @@ uint64_t clock_ms(void)
 
 void logf_(enum log_level level, const char *fmt, ...)
 {
-	static const char *const names[] = {"debug", "info", "warning", "error"};
+	static const char names[][8] = {"debug", "info", "warning", "error"};
 	char line[1024], message[512];
 	struct text l = {.at = line, .cap = sizeof(line) - 2}, m = TEXT(message);
 	struct timespec ts;

@@ -52,6 +52,7 @@ void text_add(struct text *t, struct view v);
 /* %s %.*s %c %d %u %x with width, '0', l and z. */
 void text_printf(struct text *t, const char *fmt, ...) PRINTF(2, 3);
 void text_vprintf(struct text *t, const char *fmt, va_list args);
+bool text_has(const struct text *t, const char *word); /* whatever the case of its letters */
 /* Ends the text being built and begins another one behind its NUL, at the address returned. */
 char *text_next(struct text *t);
 /* An errno in the words of Go, which are the kernel's own: clients look for some of them. */
@@ -67,6 +68,8 @@ void *pages_get(size_t len);          /* zeroed; NULL if the kernel refuses */
 void pages_put(void *at, size_t len); /* NULL is fine */
 
 #define PAGE 4096
+/* For variables that begin a page and share it with no small ones (nanoshim.ld). */
+#define TABLE(name) __attribute__((section(".bss.table." #name), aligned(PAGE)))
 
 /* Buffers that hold nothing from one turn of the loop to the next: they are given back to the
  * kernel when the process has been idle for a while, and come back zeroed. Each has one user. */

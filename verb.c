@@ -42,7 +42,7 @@ static const char *const refusals[STATES][VERBS] = {
 };
 
 /* What is answered if the process was deleted while a request waited for its turn. */
-static const char *const gone[VERBS] = {
+static const char gone[VERBS][12] = {
 	[VERB_START] = "start",   [VERB_DELETE] = "delete", [VERB_PAUSE] = "pause",
 	[VERB_RESUME] = "resume", [VERB_UPDATE] = "update", [VERB_CHECKPOINT] = "checkpoint",
 	[VERB_EXEC] = "exec",
@@ -137,7 +137,7 @@ const char *proc_keep(struct proc *p, struct view text)
 
 /* ---- launching ---- */
 
-static const char *const launch_prefix[] = {
+static const char launch_prefix[][28] = {
 	[LAUNCH_CREATE] = "OCI runtime create failed",
 	[LAUNCH_RESTORE] = "OCI runtime restore failed",
 	[LAUNCH_EXEC] = "OCI runtime exec failed",

@@ -694,7 +694,7 @@ static void processes_full(void **state)
 	assert_null(exec_new(c));
 	assert_error(ask_exec("c/y"), CODE_RESOURCE_EXHAUSTED, "too many processes in one shim");
 	assert_error(ask_create("d"), CODE_RESOURCE_EXHAUSTED, "too many containers in one shim");
-	assert_ptr_equal(exec_find(c, VIEW("x1023")), last);
+	assert_ptr_equal(exec_find(c, view_of(id)), last);
 	p = exec_find(c, VIEW("x500"));
 	proc_free(p);
 	assert_null(exec_find(c, VIEW("x500")));
