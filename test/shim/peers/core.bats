@@ -1,14 +1,15 @@
 #!/usr/bin/env bats
 # SPDX-License-Identifier: Apache-2.0
-# peers: 1.6/crun 1.7/runc-new 2.x/runc 2.x/crun-new
+# peers: 1.7/runc 1.7/crun-new 2.x/runc-new 2.x/crun-new
 #
-# core.bats - what ctr can do, on containerd 1.7 and 2.x, with runtimes old and new.
+# core.bats - what ctr can do, on containerd 1.7 and 2.x, with runtimes old and new. (crun of 1.8
+# refuses the specs that these make.)
 
 load peers
 
 setup_file() {
 	use_peer "${PEER:-2.x}"
-	need_peers=("$PEER")
+	need_peers=("$PEER" grpc)
 	[[ $RUNTIME != *-new ]] || need_peers+=("$RUNTIME")
 	use_runtime "$RUNTIME"
 	peers_up "${need_peers[@]}"
@@ -35,6 +36,21 @@ exec_events() { # ID
 }
 
 exec_events_are() { [[ $(exec_events "$1") == "$2" ]]; } # ID WORDS
+
+# The runtime is called by way of a script, under both names, which writes down its arguments.
+record() {
+	local real name
+	real=$(command -v "$RUNTIME")
+	for name in runc crun; do
+		printf '#!/bin/sh\necho %s "$@" >>%s\nexec %s "$@"\n' "$name" "$LAB/args" "$real" \
+			>"$LAB/bin/$name"
+		chmod +x "$LAB/bin/$name"
+	done
+	RUNTIME=runc
+	rm -f "$LAB/args"
+}
+
+record_end() { rm "$LAB"/bin/{runc,crun} "$LAB/args"; }
 
 # ---- in the foreground ---------------------------------------------------------------------------
 
@@ -133,6 +149,127 @@ traps_term() { # PID: bit 15 - 1 of the caught signals
 	contains "$(exec_events "$ID")" \
 		'^create start paused resumed exec-added:e[0-9]+ exec-started:e[0-9]+ exit:e[0-9]+ paused '
 	ctr_rm "$ID"
+}
+
+@test "update: memory and processor; what is refused" {
+	local json
+	update() { # JSON
+		# shellcheck disable=SC1091 # made by test/peers
+		(source "$PEERS/grpc/env" && timeout -s KILL 60 "$HERE/update.py" "$LAB/c.sock" "$NS" "$ID" "$1")
+	}
+	ctr_run -d "$ID" sleep 1000
+	update '{"memory": {"limit": 67108864}, "cpu": {"shares": 512}}'
+	json=$(ctr task metrics --format json "$ID")
+	jq -e '(.memory.usage.limit // .memory.usage_limit) == 67108864' <<<"$json"
+	update '{"memory": {"limit": 33554432}, "pids": {"limit": 77}}'
+	json=$(ctr task metrics --format json "$ID")
+	jq -e '(.memory.usage.limit // .memory.usage_limit) == 33554432' <<<"$json"
+	jq -e '.pids.limit == 77' <<<"$json"
+	refuse update '{"memory": {"limit": 1}}'
+	contains "$output" '.'
+	refuse update 'no JSON'
+	contains "$output" '.'
+	task_is "$ID" RUNNING
+	exec_says well "$ID" 'echo well'
+	ctr_rm "$ID"
+	refuse update '{}'
+	contains "$output" 'not found'
+}
+
+@test "a container that needs too much memory: an event, and exit code 137" {
+	events_start "$LAB/events-oom"
+	ctr_run -d --memory-limit 16777216 "$ID" sh -c 'tail /dev/zero'
+	wait_for 30 task_is "$ID" STOPPED
+	contains "$(ctr task rm "$ID" 2>&1)" 'exit code 137'
+	ctr container rm "$ID"
+	contains "$(events_of "$ID")" '^create start oom (oom )*exit:'
+}
+
+# ---- how it is to be run -------------------------------------------------------------------------
+
+@test "runtime names" {
+	not_for_go "has but one name"
+	local name runtime
+	record
+	while read -r name runtime; do
+		rm -f "$LAB/args"
+		works --runtime "$name" "$ID" </dev/null
+		equal "$runtime" "$(cut -d' ' -f1 "$LAB/args" | sort -u)" "runtime of $name"
+	done <<-EOF
+		io.containerd.runc.v2 runc
+		io.containerd.runc.v1 runc
+		io.containerd.crun.v2 crun
+		io.containerd.nano.v2 crun
+		$LAB/bin/containerd-shim-crun-v2 crun
+	EOF
+	refuse ctr_run --rm --runtime io.containerd.nobody.v2 "$ID" true
+	contains "$output" 'containerd-shim-nobody-v2'
+	record_end
+}
+
+@test "--runc-binary: it is called for everything; one that is not there" {
+	record
+	ctr_run -d --runc-binary "$LAB/bin/crun" "$ID" sleep 1000
+	exits_with 3 ctr_exec "$ID" sh -c 'exit 3'
+	ctr_rm "$ID"
+	nothing_left
+	refuse grep -v '^crun ' "$LAB/args"
+	grep -q ' exec ' "$LAB/args"
+	grep -q ' delete ' "$LAB/args"
+	record_end
+	refuse ctr_run --rm --runc-binary "$LAB/bin/nobody" "$ID" true
+	contains "$output" "$LAB/bin/nobody.*no such file or directory"
+}
+
+@test "--runc-root: the runtime's state is there, also for the delete action" {
+	ctr_run -d --runc-root "$LAB/states" --runc-binary "$RUNTIME" "$ID-1" sleep 1000
+	ctr_run -d --runc-root "$LAB/states" --runc-binary "$RUNTIME" "$ID-2" sleep 1000
+	test -d "$LAB/states/$NS/$ID-1"
+	exits_with 3 ctr_exec "$ID-1" sh -c 'exit 3'
+	ctr_rm "$ID-1"
+	test ! -e "$LAB/states/$NS/$ID-1"
+	kill -KILL "$(shim_pid "$ID-2")"
+	if is_go; then
+		rm "$LAB"/run/containerd/s/*
+	fi
+	nothing_left
+	test ! -e "$LAB/states/$NS/$ID-2"
+	ctr container rm "$ID-2"
+}
+
+@test "--no-pivot" {
+	record
+	exits_with 42 ctr run --rm --no-pivot "$IMAGE" "$ID" sh -c 'exit 42'
+	grep -q ' create .*--no-pivot' "$LAB/args"
+	record_end
+}
+
+@test "--cgroup: it is there, and measured there" {
+	ctr_run -d --cgroup "/$NS/of/$ID" "$ID" sh -c 'while :; do :; done'
+	grep -q ":/$NS/of/$ID$" "/proc/$(task_pid "$ID")/cgroup"
+	jq -e '.pids.current == 1' <<<"$(ctr task metrics --format json "$ID")"
+	ctr_rm "$ID"
+	lab_cgroups | grep "/of$" | while read -r dir; do rmdir "$dir"; done
+}
+
+@test "--runc-systemd-cgroup without systemd: the reason, and nothing is left" {
+	[[ ! -d /run/systemd/system ]] || missing "needs a machine without systemd"
+	record
+	refuse ctr run --rm --runc-systemd-cgroup --cgroup "$NS.slice:lab:$ID" "$IMAGE" "$ID" true
+	contains "$output" 'OCI runtime create failed: .*(systemd|sd-bus)'
+	grep -q -- '^runc .*--systemd-cgroup create ' "$LAB/args"
+	record_end
+}
+
+@test "twenty at once, each with its own exit code" {
+	local i pids=()
+	for i in {1..20}; do
+		ctr_run --rm "$ID-$i" sh -c "exit $i" &
+		pids[i]=$!
+	done
+	for i in {1..20}; do
+		exits_with "$i" wait "${pids[i]}"
+	done
 }
 
 # ---- exec ----------------------------------------------------------------------------------------
@@ -266,6 +403,19 @@ exec-added:two exec-started:two exit:one:143 exit:two:137 exit:$ID:137 delete:13
 	ctr_rm "$ID"
 }
 
+@test "task attach: a terminal is left and found again" {
+	ctr_words
+	terminal -- "${CTR_WORDS[@]}" run -d -t "${OPTS[@]}" "$IMAGE" "$ID" sh
+	exits_with 129 terminal 'say:x=4; stty size\n' 'see:24 80' close -- \
+		"${CTR_WORDS[@]}" task attach "$ID" >/dev/null
+	task_is "$ID" RUNNING
+	containerd_kill
+	containerd_start
+	exits_with 7 terminal 'say:echo $((x + 38))\n' 'see:42' 'say:exit 7\n' -- \
+		"${CTR_WORDS[@]}" task attach "$ID" >/dev/null # ... which deletes the task
+	ctr container rm "$ID"
+}
+
 # ---- logs ----------------------------------------------------------------------------------------
 
 @test "--log-uri file://: the log goes on while containerd is dead and after it is back" {
@@ -306,6 +456,16 @@ exec-added:two exec-started:two exit:one:143 exit:two:137 exit:$ID:137 delete:13
 	seq 1 50000 | cmp - "$LAB/logger.out"
 	equal wrong "$(<"$LAB/logger.err")" stderr
 	equal "$NS $ID key value" "$(<"$LAB/logger.env")" "environment and arguments"
+}
+
+@test "--log-uri: a logger that is not there, a scheme that nobody knows" {
+	refuse ctr_run -d --log-uri "binary://$LAB/nobody" "$ID" true
+	contains "$output" "$LAB/nobody.*no such file or directory"
+	ctr container rm "$ID" 2>/dev/null || :
+	refuse ctr_run -d --log-uri "nobody:///tmp/x" "$ID" true
+	contains "$output" 'nobody'
+	ctr container rm "$ID" 2>/dev/null || :
+	nothing_left
 }
 
 # ---- restarts and deaths -------------------------------------------------------------------------
@@ -394,4 +554,55 @@ events_end() { [[ $(events_of "$1") == *"$2" ]]; } # ID WORDS
 	shim_count_is 1
 	exec_says well "$ID-3" "echo well"
 	ctr_rm "$ID-3"
+}
+
+@test "kill -9 of a group's daemon: each of its containers ends, nothing stays" {
+	local i
+	events_start "$LAB/events-group"
+	for i in 1 2 3; do
+		ctr_run -d --annotation "io.containerd.runc.v2.group=$ID" "$ID-$i" sleep 1000
+	done
+	kill -KILL "$(shim_pids)"
+	for i in 1 2 3; do
+		wait_for 20 events_end "$ID-$i" 'exit:137 delete:137'
+	done
+	if is_go; then
+		rm "$LAB"/run/containerd/s/*
+	fi
+	nothing_left
+	ctr container rm "$ID-1" "$ID-2" "$ID-3"
+}
+
+# What a client left when its containerd died is removed by hand, as an operator would.
+@test "containerd is killed while containers come and go: nothing stays" {
+	local i id workers=()
+	come_and_go() {
+		local turn
+		for ((turn = 0; ; turn++)); do
+			[[ ! -e $LAB/enough ]] || return 0
+			CTR_TIMEOUT=15 ctr_run --rm "$ID-$1-$turn" true >/dev/null 2>&1 </dev/null || :
+		done
+	}
+	for i in 1 2 3 4; do
+		come_and_go "$i" 3>&- &
+		workers+=($!)
+	done
+	for i in 0.4 0.7 0.5 0.9 0.6; do
+		sleep "$i"
+		containerd_kill
+		containerd_start
+	done
+	: >"$LAB/enough"
+	wait "${workers[@]}"
+	rm "$LAB/enough"
+	for id in $(ctr task ls -q); do
+		ctr task rm -f "$id" >/dev/null 2>&1 || :
+	done
+	# A bundle that containerd was about to remove has a hidden name, which nobody looks at again.
+	rm -rf "$LAB"/state/*/"$NS"/.c[0-9]*
+	nothing_left
+	for id in $(ctr container ls -q); do
+		ctr container rm "$id"
+	done
+	works "$ID"
 }

@@ -114,6 +114,7 @@ end_some() { # PREFIX
 	init=$(task_pid "$ID-2")
 	kill -KILL "$(shim_pid "$ID-2")"
 	wait_for 20 dead "$init"
+	wait_for 20 bundle_gone "$ID-2"
 	containerd_kill
 	swap_shim "$SHIM"
 	containerd_start
@@ -127,5 +128,7 @@ end_some() { # PREFIX
 	rm -f "$LAB"/run/containerd/s/* # the Go shim leaves its socket when it is killed
 	ctr container rm "$ID-2" "$ID-4"
 }
+
+bundle_gone() { ! compgen -G "$LAB/state/*/$NS/*$1" >/dev/null; } # ID, also by its hidden name
 
 swap_shim() { ln -sf "$(realpath "$1")" "$LAB/bin/containerd-shim-runc-v2"; } # SHIM
