@@ -22,14 +22,10 @@ containerd_wrapper() { # FILE
 }
 
 lab_config() {
-	local options
-	# The handler "nano" is of a type containerd knows nothing of: its options go as a TOML document,
-	# which releases before 1.7 can but name the file of.
-	printf 'BinaryName = "%s"\n' "$LAB/bin/oci-runtime" >"$LAB/nano.toml"
-	options="BinaryName = \"$LAB/bin/oci-runtime\""
-	if [[ $PEER == 1.6 ]]; then
-		options="ConfigPath = \"$LAB/nano.toml\""
-	fi
+	local cri='plugins."io.containerd.grpc.v1.cri"'
+	# The handlers "nano-..." are of a type that containerd knows nothing of: their options go to the
+	# shim as a TOML document, "file" by its path, "body" as a whole, which 1.6 cannot do.
+	echo "BinaryName = \"$LAB/bin/runtime-file\"" >"$LAB/nano.toml"
 	cat <<-EOF
 		version = 2
 		root = "$LAB/root"
@@ -47,25 +43,29 @@ lab_config() {
 		  path = "$LAB/opt"
 		[plugins."io.containerd.nri.v1.nri"]
 		  disable = true
-		[plugins."io.containerd.grpc.v1.cri"]
+		[$cri]
 		  sandbox_image = "$PAUSE"
 		  restrict_oom_score_adj = true
 		  stats_collect_period = 1
 		  stream_server_address = "127.0.0.1"
 		  stream_server_port = "0"
-		  [plugins."io.containerd.grpc.v1.cri".cni]
-		    bin_dir = "$PEERS/cni/usr/lib/cni"
-		    conf_dir = "$LAB/cni"
-		  [plugins."io.containerd.grpc.v1.cri".containerd]
-		    default_runtime_name = "runc"
-		    [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc]
-		      runtime_type = "io.containerd.runc.v2"
-		      [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc.options]
-		        BinaryName = "$RUNTIME"
-		    [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.nano]
-		      runtime_type = "io.containerd.nano.v2"
-		      [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.nano.options]
-		        $options
+		[$cri.cni]
+		  bin_dir = "$PEERS/cni/usr/lib/cni"
+		  conf_dir = "$LAB/cni"
+		[$cri.containerd]
+		  default_runtime_name = "runc"
+		[$cri.containerd.runtimes.runc]
+		  runtime_type = "io.containerd.runc.v2"
+		  [$cri.containerd.runtimes.runc.options]
+		    BinaryName = "$RUNTIME"
+		[$cri.containerd.runtimes.nano-file]
+		  runtime_type = "io.containerd.nano.v2"
+		  [$cri.containerd.runtimes.nano-file.options]
+		    ConfigPath = "$LAB/nano.toml"
+		[$cri.containerd.runtimes.nano-body]
+		  runtime_type = "io.containerd.nano.v2"
+		  [$cri.containerd.runtimes.nano-body.options]
+		    BinaryName = "$LAB/bin/runtime-body"
 	EOF
 	mkdir -p "$LAB/cni"
 	cat >"$LAB/cni/10-pods.conflist" <<-EOF
@@ -83,12 +83,13 @@ cri_up() {
 	CONTAINERD=$real containerd_wrapper "$BATS_FILE_TMPDIR/containerd"
 	peers_up
 	[[ ! $LAB_MISSING ]] || return 0
-	cat >"$LAB/bin/oci-runtime" <<-EOF
+	cat >"$LAB/bin/runtime-file" <<-EOF
 		#!/bin/sh
-		echo "\$*" >>"$LAB/oci-runtime.log"
+		echo "\$*" >>"\$0.log"
 		exec $RUNTIME "\$@"
 	EOF
-	chmod +x "$LAB/bin/oci-runtime"
+	chmod +x "$LAB/bin/runtime-file"
+	cp "$LAB/bin/runtime-file" "$LAB/bin/runtime-body"
 	pause_image "$LAB/pause.tar"
 	in_ns image import "$LAB/image.tar" >/dev/null
 	in_ns image import "$LAB/pause.tar" >/dev/null
@@ -134,6 +135,8 @@ lab_reset() {
 		pod_rm "$pod" >/dev/null 2>&1 || :
 	done
 	ctr_lab_reset
+	lab_cgroups | xargs -r rmdir 2>/dev/null || :
+	rm -rf "$LAB/run/containerd/runc/$POD_NS"
 }
 
 # ---- calls ---------------------------------------------------------------------------------------
@@ -196,8 +199,12 @@ status() { # ID FIELD
 	cri ContainerStatus "{\"container_id\": \"$1\"}" | jq -r ".status.$2"
 }
 
-RUNNING=1 EXITED=2
+RUNNING=1 EXITED=2 NOTREADY=1
 state_is() { [[ $(status "$1" state) == "$2" ]]; } # ID STATE
+
+pod_state_is() { # ID STATE
+	[[ $(cri PodSandboxStatus "{\"pod_sandbox_id\": \"$1\"}" | jq -r .status.state) == "$2" ]]
+}
 
 # What a log file says, without the times: "stdout F line".
 log_of() { cut -d' ' -f2- "$LAB/pods/$1/$2.log"; } # POD'S NAME, CONTAINER'S NAME

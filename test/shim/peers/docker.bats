@@ -239,6 +239,9 @@ refused() { "$@" 2>"$LAB/err"; }
 	docker_run -d --name "$ID" --runtime other busybox sleep 1000 >/dev/null
 	exits_with 7 docker exec "$ID" sh -c 'exit 7'
 	docker rm -f "$ID" >/dev/null
+	for verb in create start exec delete; do
+		contains "$(<"$LAB/other/log")" " $verb "
+	done
 }
 
 @test "live restore: dockerd is killed and comes back" {
