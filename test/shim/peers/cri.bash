@@ -90,11 +90,20 @@ cri_up() {
 	EOF
 	chmod +x "$LAB/bin/runtime-file"
 	cp "$LAB/bin/runtime-file" "$LAB/bin/runtime-body"
+	client_start || return
 	pause_image "$LAB/pause.tar"
 	in_ns image import "$LAB/image.tar" >/dev/null
 	in_ns image import "$LAB/pause.tar" >/dev/null
 	wait_for 30 image_is_known "$IMAGE"
 	wait_for 30 image_is_known "$PAUSE"
+}
+
+cri_down() {
+	if [[ -s $LAB/client.pid ]]; then
+		kill -KILL "$(<"$LAB/client.pid")"
+		rm "$LAB/client.pid"
+	fi
+	lab_down
 }
 
 image_is_known() {
@@ -139,15 +148,27 @@ lab_reset() {
 	rm -rf "$LAB/run/containerd/runc/$POD_NS"
 }
 
+# The client of the CRI is not among what may not be left.
+eval "every_$(declare -f lab_procs)"
+lab_procs() { every_lab_procs "$@" | grep -vxF -- "$(cat "$LAB/client.pid" 2>/dev/null)" || :; }
+
 # ---- calls ---------------------------------------------------------------------------------------
 
-client() { # SECONDS, then as cri.py wants it
+client() { timeout --foreground -s KILL "$1" "$HERE/ask.py" "$LAB/cri.sock" "${@:2}"; }
+
+client_start() {
 	(
 		# shellcheck disable=SC1091 # test/peers writes it
 		source "$PEERS/grpc/env"
-		exec timeout --foreground -s KILL "$1" nsenter -t "$(<"$LAB/containerd.pid")" -n -- \
-			"$HERE/cri.py" "$LAB/c.sock" "${@:2}"
-	)
+		NANOSHIM_LAB=$LAB exec setsid nsenter -t "$(<"$LAB/containerd.pid")" -n -- \
+			"$HERE/cri.py" "$LAB/c.sock" "$LAB/cri.sock"
+	) </dev/null >"$LAB/client.log" 2>&1 3>&- 4>&- 5>&- 6>&- 7>&- 8>&- 9>&- &
+	echo $! >"$LAB/client.pid"
+	disown $!
+	if ! wait_for 20 test -S "$LAB/cri.sock"; then
+		cat "$LAB/client.log" >&2
+		return 1
+	fi
 }
 
 cri() { client 90 call "$@"; } # METHOD JSON

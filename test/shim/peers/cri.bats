@@ -12,6 +12,8 @@ setup_file() {
 	cri_up
 }
 
+teardown_file() { cri_down; }
+
 cgroup_file() { cat "/sys/fs/cgroup/$2/$NS/$1/$3"; } # ID CONTROLLER FILE
 
 @test "a pod with two containers: one daemon, output in the logs, exit codes" {

@@ -1,9 +1,11 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: Apache-2.0
-"""cri.py ADDRESS call METHOD JSON: one call of the CRI; the answer is printed as JSON.
-cri.py ADDRESS exec ID TIMEOUT WORD...: ExecSync; its output and exit code become those of cri.py.
-cri.py ADDRESS stream METHOD JSON: Exec or Attach, over the websocket they name. What comes on stdin
-is typed, what the process writes is printed, its exit code becomes that of cri.py.
+"""cri.py ADDRESS SOCKET: takes the orders of ask.py on SOCKET, for the containerd at ADDRESS.
+
+call METHOD JSON: one call of the CRI; the answer is printed as JSON.
+exec ID TIMEOUT WORD...: ExecSync; its output and exit code become those of ask.py.
+stream METHOD JSON: Exec or Attach, over the websocket they name. What comes on stdin is typed, what
+the process writes is printed, its exit code becomes that of ask.py.
 
 The messages are those of cri.proto beside this file; the directory CRI_PB holds what protoc made
 of it. An error is printed as its code and text, the exit code is then 125.
@@ -15,6 +17,7 @@ import socket
 import struct
 import sys
 import threading
+import traceback
 import urllib.parse
 
 sys.path.insert(0, os.environ["CRI_PB"])
@@ -86,51 +89,85 @@ class WebSocket:
                 return data[0], data[1:]
 
 
-def stream(url):
+def write(fd, data):
+    while data:
+        data = data[os.write(fd, data):]
+
+
+def stream(url, stdin, stdout, stderr):
     web = WebSocket(url)
     code = 0
 
     def typed():
-        for data in iter(lambda: os.read(0, 4096), b""):
-            web.send(0, data)
+        source = os.dup(stdin)
+        ready.set()
+        try:
+            for data in iter(lambda: os.read(source, 4096), b""):
+                web.send(0, data)
+        except OSError:
+            pass  # the other side has ended
+        os.close(source)
 
+    ready = threading.Event()
     threading.Thread(target=typed, daemon=True).start()
+    ready.wait()
     for channel, data in iter(web.receive, None):
         if channel in (1, 2):
-            os.write(channel, data)
+            write(stdout if channel == 1 else stderr, data)
         elif channel == 3 and data:
             status = json.loads(data)
             if status.get("status") != "Success":
                 causes = status.get("details", {}).get("causes", [{}])
                 code = causes[0].get("message", "")
                 if not code.isdigit():
-                    print(status, file=sys.stderr)
+                    write(stderr, f"{status}\n".encode())
                     code = 125
     return int(code)
 
 
-def main():
-    address, verb, *words = sys.argv[1:]
+def obey(address, words, stdin, stdout, stderr):
+    verb, *words = words
+    if verb == "call":
+        answer = call(address, words[0], json.loads(words[1]))
+        write(stdout, json_format.MessageToJson(answer, preserving_proto_field_name=True,
+                                                including_default_value_fields=True).encode())
+        return 0
+    if verb == "stream":
+        url = call(address, words[0], json.loads(words[1])).url
+        return stream(url, stdin, stdout, stderr)
+    request = {"container_id": words[0], "timeout": words[1], "cmd": words[2:]}
+    answer = call(address, "ExecSync", request)
+    write(stdout, answer.stdout)
+    write(stderr, answer.stderr)
+    return answer.exit_code
+
+
+def one(address, sock):
+    words, fds, _, _ = socket.recv_fds(sock, 1 << 18, 3)
+    code = 125
     try:
-        if verb == "call":
-            answer = call(address, words[0], json.loads(words[1]))
-            print(json_format.MessageToJson(answer, preserving_proto_field_name=True,
-                                            including_default_value_fields=True))
-            return 0
-        if verb == "stream":
-            return stream(call(address, words[0], json.loads(words[1])).url)
-        request = {"container_id": words[0], "timeout": words[1], "cmd": words[2:]}
-        answer = call(address, "ExecSync", request)
-        sys.stdout.buffer.write(answer.stdout)
-        sys.stderr.buffer.write(answer.stderr)
-        return answer.exit_code
+        code = obey(address, words.decode().split("\0"), *fds)
     except grpc.RpcError as error:
-        print(f"{error.code().name}: {error.details()}", file=sys.stderr)
-        return 125
+        write(fds[2], f"{error.code().name}: {error.details()}\n".encode())
+    except Exception:  # whatever it is, it belongs into the test's report
+        write(fds[2], traceback.format_exc().encode())
+    for fd in fds:
+        os.close(fd)
+    try:
+        sock.send(bytes([code]))
+    except OSError:
+        pass  # nobody waits any more
+    sock.close()
 
 
-# Threads that still read must not hold it up.
-status = main()
-sys.stdout.flush()
-sys.stderr.flush()
-os._exit(status)
+def main():
+    address, path = sys.argv[1:]
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listener:
+        listener.bind(path)
+        listener.listen(64)
+        while True:
+            sock, _ = listener.accept()
+            threading.Thread(target=one, args=(address, sock), daemon=True).start()
+
+
+main()
