@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-# shellcheck shell=bash
+# shellcheck shell=bash disable=SC2034 # states are for the tests
 #
 # cri.bash - containerd's CRI plugin in the laboratory, as a kubelet would use it.
 
