@@ -139,12 +139,16 @@ leftovers() {
 
 eval "ctr_$(declare -f lab_reset)"
 lab_reset() {
-	local pod
+	local pod bundle
 	for pod in $(cri ListPodSandbox '{}' 2>/dev/null | jq -r '.items[].id'); do
 		pod_rm "$pod" >/dev/null 2>&1 || :
 	done
 	ctr_lab_reset
 	lab_cgroups | xargs -r rmdir 2>/dev/null || :
+	for bundle in "$LAB"/state/*/"$POD_NS"/*; do
+		in_lab umount "$bundle/rootfs" 2>/dev/null || :
+		rm -rf --one-file-system "$bundle"
+	done
 	rm -rf "$LAB/run/containerd/runc/$POD_NS"
 }
 

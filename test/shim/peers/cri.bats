@@ -75,7 +75,7 @@ stdout P part" "$(log_of "$ID" a | sort)" "log of a"
 	refuse client 90 exec "$a" 1 sleep 1000
 	equal 125 "$status" "exit code"
 	contains "$output" 'DEADLINE_EXCEEDED|context deadline exceeded|timeout 1s'
-	refuse pgrep -f '^sleep 1000$' --parent "$(shim_pids)" --ns "$(<"$LAB/guard.pid")" --nslist net
+	equal 1 "$(pgrep -c -f '^sleep 1000$' --parent "$(shim_pids)")" "processes left"
 	equal well "$(cri_exec "$a" echo well)" output
 	pod_rm "$p"
 }
@@ -115,6 +115,7 @@ stdout P part" "$(log_of "$ID" a | sort)" "log of a"
 	a=$(run "$p" a 'read -r x; echo "got $x"; exit 4' '{"stdin": true}')
 	client 30 stream Attach "{\"container_id\": \"$a\", \"stdin\": true, \"stdout\": true,
 		\"stderr\": true}" <<<'hello' >"$LAB/out"
+	equal "got hello" "$(<"$LAB/out")" output
 	wait_for 20 state_is "$a" "$EXITED"
 	equal 4 "$(status "$a" exit_code)" "exit code"
 	wait_for 10 log_has "$ID" a 1
@@ -122,6 +123,7 @@ stdout P part" "$(log_of "$ID" a | sort)" "log of a"
 	a=$(run "$p" b 'tty; read -r x; echo "got $x"; exit 9' '{"stdin": true, "tty": true}')
 	client 30 stream Attach "{\"container_id\": \"$a\", \"stdin\": true, \"stdout\": true,
 		\"tty\": true}" <<<'hello' >"$LAB/out"
+	contains "$(<"$LAB/out")" '^got hello'
 	wait_for 20 state_is "$a" "$EXITED"
 	equal 9 "$(status "$a" exit_code)" "exit code"
 	wait_for 10 log_has "$ID" b 2
@@ -295,6 +297,8 @@ stdout P part" "$(log_of "$ID" a | sort)" "log of a"
 	cri ReopenContainerLog "{\"container_id\": \"$a\"}" >/dev/null
 	feed "$LAB/fifo/$ID.2"
 	wait_for 20 grep -qs 'line 2' "$LAB/pods/$ID/a.log"
+	equal "stdout F line 2" "$(log_of "$ID" a)" "new log"
+	refuse grep 'line 2' "$LAB/pods/$ID/a.old"
 	pod_rm "$p"
 }
 
