@@ -121,6 +121,15 @@ pause_image() { # FILE
 	tar -C "$dir" -cf "$1" manifest.json config.json layer.tar
 }
 
+# The CRI is ready later than the rest of containerd.
+eval "ctr_$(declare -f containerd_start)"
+containerd_start() {
+	ctr_containerd_start || return
+	[[ ! -e $LAB/client.pid ]] || wait_for 30 cri_answers
+}
+
+cri_answers() { cri ListPodSandbox '{}' >/dev/null 2>&1; }
+
 in_ns() { NS=$POD_NS ctr "$@"; } # ctr in the pods' namespace
 
 eval "every_$(declare -f shim_socket)"
