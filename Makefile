@@ -101,7 +101,7 @@ deps:
 	@test/deps
 
 test: deps
-	$(MAKE) all unit
+	$(MAKE) all unit fake
 	test/run
 
 lint: deps
@@ -116,6 +116,27 @@ install: $(B)/nanoshim
 	install -D -m 0755 $(B)/nanoshim $(DESTDIR)$(PREFIX)/bin/nanoshim
 	install -D -m 0644 nanoshim.8 $(DESTDIR)$(PREFIX)/share/man/man8/nanoshim.8
 	for n in $(NAMES); do ln -sf nanoshim $(DESTDIR)$(PREFIX)/bin/$$n; done
+
+# ---- tests on the fake runtime ----
+.PHONY: fake race
+FAKE = $(B)/test/fake-runtime $(B)/test/race
+RACE = --containers 10000 --execs 24 --idle 60
+
+$(B)/test/fake-runtime: test/fake/runtime.c
+	@mkdir -p $(@D)
+	@echo "  CC $@"
+	@$(CC) $(WARN) -Wno-stack-usage -D_GNU_SOURCE -Os -static -s -o $@ $<
+
+$(B)/test/race: test/race/race.c
+	@mkdir -p $(@D)
+	@echo "  CC $@"
+	@gcc $(WARN) -Wno-stack-usage -D_GNU_SOURCE -g -O1 -pthread -o $@ $<
+
+fake: $(FAKE)
+
+race: all fake
+	$(B)/test/race $(RACE)
+# ---- end of the tests on the fake runtime ----
 
 clean:
 	rm -rf $(B)

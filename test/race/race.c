@@ -1,0 +1,1455 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * race.c - plays containerd towards one daemon whose runtime is the fake one: many containers and
+ * execs in several lanes at a time, ending whenever they like.
+ *
+ * A lane is a thread with a connection; what it does with its containers comes from the seed. All
+ * it learns, and all events, go into a model of every process there ever was, and the rules are
+ * looked after there: each process has one TaskExit, with the status it ended with, after its start
+ * and before its container's delete; an init's is the last of its container; every Wait is
+ * answered, with the same status. At the end the daemon has nothing left: no container, request,
+ * child, descriptor or page more than before, and no wake-ups; then it is told to go, and goes.
+ *
+ * With --soak the lanes do nothing but run well-behaved containers, as fast as they can.
+ */
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <getopt.h>
+#include <poll.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/random.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#define PATIENCE_MS 30000 /* until something that must happen counts as not happening */
+#define LANES_MAX 64
+#define FRAME_MAX 65536
+
+static const char *shim = "build/nanoshim", *runtime = "build/test/fake-runtime";
+static unsigned int containers = 400, execs = 10, lanes = 16, idle_seconds;
+static uint64_t seed;
+static bool soak, debug, is_root;
+
+static char dir[64]; /* all of this run */
+static pid_t daemon_pid;
+static struct timespec began;
+
+/* ---- findings ---- */
+
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER; /* of the model, and of what is printed */
+static unsigned int tests, findings, failures;
+
+static void __attribute__((format(printf, 1, 2))) finding(const char *fmt, ...)
+{
+	va_list args;
+
+	if (++findings > 40)
+		return;
+	va_start(args, fmt);
+	printf("# ");
+	vprintf(fmt, args);
+	printf("\n");
+	va_end(args);
+	fflush(stdout);
+}
+
+static void result(bool ok, const char *what)
+{
+	printf("%sok %u - %s\n", ok ? "" : "not ", ++tests, what);
+	fflush(stdout);
+	failures += !ok;
+}
+
+/* What the daemon says. */
+static char log_text[1 << 20];
+static size_t log_len;
+static pthread_mutex_t log_lock = PTHREAD_MUTEX_INITIALIZER;
+
+static _Noreturn void give_up(const char *what)
+{
+	printf("# %s: %s\n", what, strerror(errno));
+	printf("Bail out! %s\n%s\n", what, log_text);
+	fflush(stdout);
+	if (daemon_pid > 0)
+		kill(daemon_pid, SIGKILL);
+	_exit(1);
+}
+
+static double seconds(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return (double)(t.tv_sec - began.tv_sec) + (double)(t.tv_nsec - began.tv_nsec) / 1e9;
+}
+
+/* ---- the model ---- */
+
+enum expect { NEVER, EITHER, SURELY };
+
+struct process {
+	uint8_t planned;              /* the status it ends with if it is left alone */
+	uint8_t killed;               /* ... or 137 */
+	uint8_t added, starts, exits; /* events seen */
+	uint8_t status;               /* of the exit event */
+	uint8_t run;                  /* enum expect: its Start succeeded */
+	uint8_t waits, answers;
+	int16_t waited;  /* what a Wait was told; -1: nothing yet */
+	int16_t deleted; /* what Delete was told */
+};
+
+struct box {
+	uint8_t made; /* enum expect: its Create succeeded */
+	uint8_t created, gone;
+	uint8_t unseen;   /* it may have been deleted before it ever ran */
+	uint16_t running; /* execs started, but not exited */
+	uint32_t sequence;
+};
+
+static struct box *boxes;
+static struct process *processes; /* of each box: its init, and its execs */
+static unsigned int next_box, events_seen, exits_seen, resets;
+
+static struct process *process_of(unsigned int box, unsigned int number)
+{
+	return &processes[(size_t)box * (execs + 1) + number];
+}
+
+/* ---- messages ---- */
+
+struct bytes {
+	uint8_t *at;
+	size_t len, cap;
+};
+
+static void put(struct bytes *b, const void *at, size_t len)
+{
+	if (b->len + len > b->cap)
+		give_up("a message is too long");
+	memcpy(b->at + b->len, at, len);
+	b->len += len;
+}
+
+static void put_varint(struct bytes *b, uint64_t v)
+{
+	do {
+		uint8_t byte = (uint8_t)((v & 127) | (v > 127 ? 128 : 0));
+
+		put(b, &byte, 1);
+		v >>= 7;
+	} while (v);
+}
+
+static void put_number(struct bytes *b, unsigned int field, uint64_t v)
+{
+	put_varint(b, field << 3);
+	put_varint(b, v);
+}
+
+static void put_data(struct bytes *b, unsigned int field, const void *at, size_t len)
+{
+	put_varint(b, field << 3 | 2);
+	put_varint(b, len);
+	put(b, at, len);
+}
+
+static void put_text(struct bytes *b, unsigned int field, const char *text)
+{
+	put_data(b, field, text, strlen(text));
+}
+
+struct field {
+	unsigned int number;
+	uint64_t value;
+	const uint8_t *at; /* with `value` as its length */
+};
+
+static uint64_t get_varint(struct bytes *b)
+{
+	uint64_t v = 0;
+
+	for (int shift = 0; b->len > 0 && shift < 64; shift += 7) {
+		uint8_t byte = *b->at++;
+
+		b->len--;
+		v |= (uint64_t)(byte & 127) << shift;
+		if (byte < 128)
+			break;
+	}
+	return v;
+}
+
+static bool get(struct bytes *b, struct field *f)
+{
+	uint64_t key;
+
+	if (b->len == 0)
+		return false;
+	key = get_varint(b);
+	*f = (struct field){.number = (unsigned int)(key >> 3), .value = get_varint(b)};
+	if ((key & 7) == 2) {
+		f->at = b->at;
+		if (f->value > b->len)
+			give_up("a malformed message");
+		b->at += f->value;
+		b->len -= f->value;
+	}
+	return true;
+}
+
+static struct bytes inner(const struct field *f)
+{
+	return (struct bytes){(uint8_t *)f->at, f->value, f->value};
+}
+
+static void be32(uint8_t *to, uint32_t v)
+{
+	for (int i = 0; i < 4; i++)
+		to[i] = (uint8_t)(v >> (24 - 8 * i));
+}
+
+static uint32_t from_be32(const uint8_t *p)
+{
+	return (uint32_t)p[0] << 24 | (uint32_t)p[1] << 16 | (uint32_t)p[2] << 8 | p[3];
+}
+
+static bool send_all(int fd, const uint8_t *at, size_t len)
+{
+	while (len > 0) {
+		ssize_t n = send(fd, at, len, MSG_NOSIGNAL);
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n <= 0)
+			return false;
+		at += n;
+		len -= (size_t)n;
+	}
+	return true;
+}
+
+static bool send_frame(int fd, uint32_t stream, uint8_t type, const struct bytes *data)
+{
+	uint8_t buf[FRAME_MAX];
+
+	be32(buf, (uint32_t)data->len);
+	be32(buf + 4, stream);
+	buf[8] = type;
+	buf[9] = 0;
+	if (data->len > 0)
+		memcpy(buf + 10, data->at, data->len);
+	return send_all(fd, buf, data->len + 10);
+}
+
+/* ---- events ---- */
+
+static void on_event(const char *topic, unsigned int n, const char *exec, unsigned int status)
+{
+	struct box *b = &boxes[n];
+	unsigned int number = exec[0] == 'e' ? (unsigned int)atoi(exec + 1) + 1 : 0;
+	struct process *p = process_of(n, number), *init = process_of(n, 0);
+
+	if (n >= containers || number > execs) {
+		finding("event %s of an unknown container or exec", topic);
+		return;
+	}
+	events_seen++;
+	if (strcmp(topic, "/tasks/create") == 0) {
+		if (b->created++)
+			finding("c%u: created twice", n);
+		return;
+	}
+	if (!b->created)
+		finding("c%u: %s %s before its creation", n, topic, exec);
+	if (b->gone)
+		finding("c%u: %s %s after its deletion", n, topic, exec);
+	if (strcmp(topic, "/tasks/start") == 0) {
+		if (init->starts++ || init->exits)
+			finding("c%u: started again, or after its exit", n);
+	} else if (strcmp(topic, "/tasks/exec-added") == 0) {
+		if (p->added++)
+			finding("c%u %s: added twice", n, exec);
+	} else if (strcmp(topic, "/tasks/exec-started") == 0) {
+		if (p->starts++ || p->exits || !p->added || init->exits)
+			finding("c%u %s: exec started out of order", n, exec);
+		b->running++;
+	} else if (strcmp(topic, "/tasks/exit") == 0) {
+		exits_seen++;
+		if (p->exits++)
+			finding("c%u %s: exited twice", n, exec);
+		if (number > 0 && !p->starts)
+			finding("c%u %s: exit of what was never started", n, exec);
+		if (number > 0)
+			b->running--;
+		else if (b->running > 0)
+			finding("c%u: exited before %u of its execs", n, b->running);
+		p->status = (uint8_t)status;
+	} else if (strcmp(topic, "/tasks/delete") == 0) {
+		if (!init->exits)
+			finding("c%u: deleted before its exit", n);
+		b->gone++;
+	} else {
+		finding("c%u: unknown event %s", n, topic);
+	}
+}
+
+static void copy_text(char *to, size_t cap, const struct field *f)
+{
+	snprintf(to, cap, "%.*s", (int)f->value, (const char *)f->at);
+}
+
+/* A Forward request: the payload in the request, the envelope in that, and so on. */
+static void take_event(struct bytes request)
+{
+	char topic[64] = "", id[64] = "", exec[64] = "";
+	unsigned int status = 0;
+	struct field f, g, h, i;
+
+	while (get(&request, &f)) {
+		struct bytes payload = inner(&f);
+
+		while (f.number == 3 && get(&payload, &g)) {
+			struct bytes envelope = inner(&g);
+
+			while (get(&envelope, &h)) {
+				struct bytes any = inner(&h);
+
+				if (h.number == 3)
+					copy_text(topic, sizeof(topic), &h);
+				while (h.number == 4 && get(&any, &i)) {
+					struct bytes event = inner(&i);
+					struct field e;
+
+					while (i.number == 2 && get(&event, &e)) {
+						if (e.number == 1)
+							copy_text(id, sizeof(id), &e);
+						else if (e.number == 2 && e.at)
+							copy_text(exec, sizeof(exec), &e);
+						else if (e.number == 4 && !e.at)
+							status = (unsigned int)e.value;
+					}
+				}
+			}
+		}
+	}
+	on_event(topic, (unsigned int)atoi(id + 1), strcmp(exec, id) == 0 ? "" : exec, status);
+}
+
+static uint64_t random_of(uint64_t *state)
+{
+	*state ^= *state << 13;
+	*state ^= *state >> 7;
+	*state ^= *state << 17;
+	return *state;
+}
+
+/* containerd's events service. Now and then it breaks the connection instead of answering: what it
+ * has not acknowledged it has not seen. */
+static void *serve_events(void *arg)
+{
+	int listener = *(int *)arg;
+	static uint8_t buf[2 * FRAME_MAX];
+	uint64_t dice = seed | 1;
+
+	for (;;) {
+		int fd = accept(listener, NULL, NULL);
+		size_t have = 0;
+		ssize_t n;
+
+		if (fd < 0)
+			return NULL;
+		while ((n = recv(fd, buf + have, sizeof(buf) - have, 0)) > 0) {
+			size_t done = 0;
+			bool reset = false;
+
+			have += (size_t)n;
+			while (have - done >= 10 && have - done - 10 >= from_be32(buf + done)) {
+				struct bytes frame = {buf + done + 10, from_be32(buf + done), 0};
+				const struct bytes empty = {0};
+
+				if (!soak && random_of(&dice) % 2000 == 0) {
+					reset = true;
+					resets++;
+					break;
+				}
+				pthread_mutex_lock(&lock);
+				take_event(frame);
+				pthread_mutex_unlock(&lock);
+				send_frame(fd, from_be32(buf + done + 4), 2, &empty);
+				done += 10 + frame.len;
+			}
+			if (reset)
+				break;
+			memmove(buf, buf + done, have - done);
+			have -= done;
+		}
+		close(fd);
+	}
+}
+
+static int listen_at(const char *path)
+{
+	struct sockaddr_un a = {.sun_family = AF_UNIX};
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+	snprintf(a.sun_path, sizeof(a.sun_path), "%s", path);
+	if (fd < 0 || bind(fd, (struct sockaddr *)&a, sizeof(a)) < 0 || listen(fd, 128) < 0)
+		give_up(path);
+	return fd;
+}
+
+/* ---- a lane ---- */
+
+struct reply {
+	uint32_t stream;
+	bool failed;
+	char why[256];
+	unsigned int first, second; /* the numbers in its first two fields */
+};
+
+struct lane {
+	uint64_t dice;
+	int fd;
+	uint32_t stream;
+	struct reply kept[256]; /* that came while another was waited for */
+	unsigned int kept_count;
+	uint8_t buf[2 * FRAME_MAX];
+	size_t have;
+	char root[96];
+};
+
+static unsigned int roll(struct lane *l, unsigned int sides)
+{
+	return (unsigned int)(random_of(&l->dice) >> 20) % sides;
+}
+
+static bool chance(struct lane *l, unsigned int percent)
+{
+	return !soak && roll(l, 100) < percent;
+}
+
+static void linger(struct lane *l, unsigned int percent)
+{
+	if (chance(l, percent))
+		usleep(roll(l, 2000));
+}
+
+static void dial(struct lane *l)
+{
+	struct sockaddr_un a = {.sun_family = AF_UNIX};
+
+	snprintf(a.sun_path, sizeof(a.sun_path), "%s/d.sock", dir);
+	l->fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	if (l->fd < 0 || connect(l->fd, (struct sockaddr *)&a, sizeof(a)) < 0)
+		give_up("connect to the daemon");
+	l->stream = (uint32_t)-1;
+	l->have = l->kept_count = 0;
+}
+
+static uint32_t ask(struct lane *l, const char *method, const struct bytes *payload,
+		    uint64_t timeout_ns)
+{
+	uint8_t buf[FRAME_MAX];
+	struct bytes b = {buf, 0, sizeof(buf)};
+
+	put_text(&b, 1, "containerd.task.v2.Task");
+	put_text(&b, 2, method);
+	put_data(&b, 3, payload->at, payload->len);
+	if (timeout_ns)
+		put_number(&b, 4, timeout_ns);
+	l->stream += 2;
+	if (!send_frame(l->fd, l->stream, 1, &b))
+		give_up("the daemon has closed a connection");
+	return l->stream;
+}
+
+static uint32_t ask_about(struct lane *l, const char *method, unsigned int box, const char *exec)
+{
+	uint8_t buf[256];
+	struct bytes b = {buf, 0, sizeof(buf)};
+	char id[32];
+
+	snprintf(id, sizeof(id), "c%u", box);
+	put_text(&b, 1, id);
+	if (exec[0])
+		put_text(&b, 2, exec);
+	return ask(l, method, &b, 0);
+}
+
+static void decode_reply(struct reply *r, struct bytes response)
+{
+	struct field f, g;
+
+	while (get(&response, &f)) {
+		struct bytes b = inner(&f);
+
+		while (f.number == 1 && get(&b, &g)) {
+			if (g.number == 1)
+				r->failed = g.value != 0;
+			else if (g.number == 2)
+				copy_text(r->why, sizeof(r->why), &g);
+		}
+		while (f.number == 2 && get(&b, &g)) {
+			if (g.number == 1 && !g.at)
+				r->first = (unsigned int)g.value;
+			else if (g.number == 2 && !g.at)
+				r->second = (unsigned int)g.value;
+		}
+	}
+}
+
+/* The reply to that request; those to others are kept. */
+static struct reply answer(struct lane *l, uint32_t stream, const char *what)
+{
+	for (unsigned int i = 0; i < l->kept_count; i++) {
+		if (l->kept[i].stream == stream) {
+			struct reply r = l->kept[i];
+
+			l->kept[i] = l->kept[--l->kept_count];
+			return r;
+		}
+	}
+	for (;;) {
+		struct pollfd p = {l->fd, POLLIN, 0};
+		ssize_t n;
+
+		while (l->have >= 10 && l->have - 10 >= from_be32(l->buf)) {
+			size_t len = from_be32(l->buf);
+			struct reply r = {.stream = from_be32(l->buf + 4)};
+
+			decode_reply(&r, (struct bytes){l->buf + 10, len, 0});
+			memmove(l->buf, l->buf + 10 + len, l->have - 10 - len);
+			l->have -= 10 + len;
+			if (r.stream == stream)
+				return r;
+			if (l->kept_count == sizeof(l->kept) / sizeof(l->kept[0]))
+				give_up("too many replies are kept");
+			l->kept[l->kept_count++] = r;
+		}
+		if (poll(&p, 1, PATIENCE_MS) <= 0) {
+			printf("# no reply: %s\n", what);
+			kill(daemon_pid, SIGUSR1);
+			sleep(1);
+			give_up("a request was never answered");
+		}
+		n = recv(l->fd, l->buf + l->have, sizeof(l->buf) - l->have, 0);
+		if (n <= 0)
+			give_up("the daemon has closed a connection");
+		l->have += (size_t)n;
+	}
+}
+
+/* ---- bundles ---- */
+
+static void write_file(const char *path, const char *text)
+{
+	int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
+
+	if (fd < 0 || write(fd, text, strlen(text)) != (ssize_t)strlen(text))
+		give_up(path);
+	close(fd);
+}
+
+static void write_config(unsigned int box, bool own_pids, const char *words)
+{
+	char path[128], text[1024];
+
+	snprintf(path, sizeof(path), "%s/c%u/config.json", dir, box);
+	snprintf(text, sizeof(text),
+		 "{\"ociVersion\":\"1.0.2\",\"annotations\":{\"test\":\"fake: %s\"},"
+		 "\"linux\":{\"namespaces\":[%s]}}",
+		 words, own_pids ? "{\"type\":\"pid\"}" : "");
+	write_file(path, text);
+}
+
+static bool expected_file(const char *name)
+{
+	static const char *const names[] = {".",       "..",       "config.json", "options.json",
+					    "runtime", "log.json", "init.pid",    "address"};
+
+	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)
+		if (strcmp(name, names[i]) == 0)
+			return true;
+	return false;
+}
+
+/* A runtime that was killed may have left its half of a file. */
+static bool of_runtime(const char *name)
+{
+	return strstr(name, ".pid.");
+}
+
+/* Looks for what should not be there any more, and removes the bundle. */
+static void clear_bundle(unsigned int box)
+{
+	char path[512];
+	const struct dirent *e;
+	DIR *d;
+
+	snprintf(path, sizeof(path), "%s/c%u", dir, box);
+	d = opendir(path);
+	if (!d)
+		give_up(path);
+	while ((e = readdir(d))) {
+		if (!expected_file(e->d_name) && !of_runtime(e->d_name)) {
+			pthread_mutex_lock(&lock);
+			finding("c%u: %s is left in its bundle", box, e->d_name);
+			pthread_mutex_unlock(&lock);
+		}
+		snprintf(path, sizeof(path), "%s/c%u/%s", dir, box, e->d_name);
+		unlink(path);
+	}
+	closedir(d);
+	snprintf(path, sizeof(path), "%s/c%u", dir, box);
+	rmdir(path);
+}
+
+static uint32_t ask_create(struct lane *l, unsigned int box, uint64_t timeout_ns)
+{
+	uint8_t buf[2048], options_buf[512], any_buf[1024];
+	struct bytes b = {buf, 0, sizeof(buf)}, o = {options_buf, 0, sizeof(options_buf)},
+		     any = {any_buf, 0, sizeof(any_buf)};
+	char id[32], bundle[128];
+
+	put_text(&o, 6, runtime);
+	put_text(&o, 7, l->root);
+	put_text(&any, 1, "containerd.runc.v1.Options");
+	put_data(&any, 2, o.at, o.len);
+	snprintf(id, sizeof(id), "c%u", box);
+	snprintf(bundle, sizeof(bundle), "%s/c%u", dir, box);
+	put_text(&b, 1, id);
+	put_text(&b, 2, bundle);
+	put_data(&b, 10, any.at, any.len);
+	return ask(l, "Create", &b, timeout_ns);
+}
+
+static uint32_t ask_exec(struct lane *l, unsigned int box, const char *exec, const char *words)
+{
+	uint8_t buf[1024], any_buf[768];
+	struct bytes b = {buf, 0, sizeof(buf)}, any = {any_buf, 0, sizeof(any_buf)};
+	char id[32], spec[512];
+
+	snprintf(id, sizeof(id), "c%u", box);
+	snprintf(spec, sizeof(spec), "{\"cwd\":\"/\",\"args\":[\"x\"],\"env\":[\"X=fake: %s\"]}",
+		 words);
+	put_text(&any, 1, "types.containerd.io/opencontainers/runtime-spec/1/Process");
+	put_text(&any, 2, spec);
+	put_text(&b, 1, id);
+	put_text(&b, 2, exec);
+	put_data(&b, 7, any.at, any.len);
+	return ask(l, "Exec", &b, 0);
+}
+
+static uint32_t ask_kill(struct lane *l, unsigned int box, const char *exec, bool all)
+{
+	uint8_t buf[256];
+	struct bytes b = {buf, 0, sizeof(buf)};
+	char id[32];
+
+	snprintf(id, sizeof(id), "c%u", box);
+	put_text(&b, 1, id);
+	if (exec[0])
+		put_text(&b, 2, exec);
+	put_number(&b, 3, SIGKILL);
+	if (all)
+		put_number(&b, 4, 1);
+	return ask(l, "Kill", &b, 0);
+}
+
+/* ---- what a lane does ---- */
+
+/* How the runtime behaves; true: the launch may fail by it. */
+static bool choose_words(struct lane *l, const char *verb, char *words, size_t cap)
+{
+	static const char *const mishaps[] = {"%s.fail=1",
+					      "%s.fail=3 %s.log=none",
+					      "%s.fail=1 %s.log=torn",
+					      "%s.fail=1 %s.log=garbage",
+					      "%s.fail=1 %s.log=long",
+					      "%s.signal=9",
+					      "%s.signal=11",
+					      "%s.die=9",
+					      "pid=none",
+					      "pid=garbage",
+					      "pid=empty",
+					      "pid=wrong",
+					      "%s.noise=200000 %s.fail=1"};
+	size_t len = strlen(words);
+	const char *mishap;
+
+	if (chance(l, 15))
+		len += (size_t)snprintf(words + len, cap - len, " %s.wait=%u", verb, roll(l, 3000));
+	if (chance(l, 15))
+		len += (size_t)snprintf(words + len, cap - len, " %s.after=%u", verb,
+					roll(l, 3000));
+	if (chance(l, 25))
+		len += (size_t)snprintf(words + len, cap - len, " orphan=1");
+	if (chance(l, 2))
+		len += (size_t)snprintf(words + len, cap - len, " %s.leak=%u", verb,
+					roll(l, 20000));
+	if (!chance(l, 4))
+		return false;
+	mishap = mishaps[roll(l, sizeof(mishaps) / sizeof(mishaps[0]))];
+	if (strlen(words) + 64 < cap) {
+		char *to = words + len;
+
+		*to++ = ' ';
+		for (const char *c = mishap; *c; c++) {
+			if (c[0] == '%' && c[1] == 's') {
+				to = stpcpy(to, verb);
+				c++;
+			} else {
+				*to++ = *c;
+			}
+		}
+		*to = '\0';
+	}
+	return true;
+}
+
+struct exec {
+	char id[16];
+	unsigned int number;
+	uint32_t add, start, kill, waits[2];
+	unsigned int wait_count;
+	bool may_fail, added;
+	bool unstarted; /* nothing has happened that would end a Wait, but its deletion will */
+};
+
+static void note_wait(struct lane *l, unsigned int box, unsigned int number, uint32_t stream)
+{
+	struct process *p = process_of(box, number);
+	char what[64];
+	struct reply r;
+
+	snprintf(what, sizeof(what), "Wait of c%u %u", box, number);
+	r = answer(l, stream, what);
+	pthread_mutex_lock(&lock);
+	p->answers++;
+	if (r.failed)
+		finding("c%u %u: Wait failed: %s", box, number, r.why);
+	else if (p->waited >= 0 && p->waited != (int16_t)r.first)
+		finding("c%u %u: two Waits say %d and %u", box, number, p->waited, r.first);
+	else
+		p->waited = (int16_t)r.first;
+	pthread_mutex_unlock(&lock);
+}
+
+static void wait_exec(struct lane *l, unsigned int box, struct exec *e)
+{
+	process_of(box, e->number)->waits++;
+	e->waits[e->wait_count++] = ask_about(l, "Wait", box, e->id);
+}
+
+static void set_run(struct process *p, enum expect e)
+{
+	pthread_mutex_lock(&lock);
+	p->run = (uint8_t)e;
+	pthread_mutex_unlock(&lock);
+}
+
+static bool says(const struct reply *r, const char *text)
+{
+	return strstr(r->why, text);
+}
+
+static void unexpected(unsigned int box, const char *what, const struct reply *r)
+{
+	pthread_mutex_lock(&lock);
+	finding("c%u: %s failed: %s", box, what, r->why);
+	pthread_mutex_unlock(&lock);
+}
+
+static void delete_exec(struct lane *l, unsigned int box, struct exec *e, bool too_early)
+{
+	struct process *p = process_of(box, e->number);
+	struct reply r = answer(l, ask_about(l, "Delete", box, e->id), "Delete of an exec");
+
+	if (r.failed && !(too_early && says(&r, "running")))
+		unexpected(box, "Delete of an exec", &r);
+	if (!r.failed)
+		p->deleted = (int16_t)r.second;
+}
+
+/* A few execs at once. False: the container takes no more. */
+static bool run_batch(struct lane *l, unsigned int box, unsigned int *number, bool *init_killed,
+		      bool init_ends)
+{
+	struct exec batch[4] = {0};
+	unsigned int n = soak ? 1 : 1 + roll(l, 4);
+	bool more = true;
+
+	if (n > execs - *number)
+		n = execs - *number;
+	for (unsigned int i = 0; i < n; i++) {
+		struct exec *e = &batch[i];
+		struct process *p;
+		char words[400] = "";
+
+		e->number = ++*number;
+		p = process_of(box, e->number);
+		snprintf(e->id, sizeof(e->id), "e%u", e->number - 1);
+		p->planned = (uint8_t)(1 + roll(l, 100));
+		snprintf(words, sizeof(words), "exit=%u run=%u", p->planned,
+			 soak            ? 0
+			 : chance(l, 50) ? roll(l, 300)
+					 : roll(l, 6000));
+		if (chance(l, 5)) {
+			p->planned = 128 + SIGSEGV;
+			snprintf(words, sizeof(words), "die=%d run=%u", SIGSEGV, roll(l, 3000));
+		} else if (init_ends && chance(l, 10)) {
+			words[0] = '\0'; /* for ever: its container's end is its own */
+		}
+		e->may_fail = choose_words(l, "exec", words, sizeof(words));
+		e->add = ask_exec(l, box, e->id, words);
+		if (soak || chance(l, 30))
+			wait_exec(l, box, e);
+		if (soak || chance(l, 50))
+			e->start = ask_about(l, "Start", box, e->id);
+	}
+	for (unsigned int i = 0; i < n; i++) {
+		struct reply r = answer(l, batch[i].add, "Exec");
+
+		batch[i].added = !r.failed;
+		if (r.failed && !says(&r, "stopped"))
+			unexpected(box, "Exec", &r);
+		if (r.failed)
+			more = false;
+	}
+	for (unsigned int i = 0; i < n; i++) {
+		struct exec *e = &batch[i];
+
+		if (!e->start && e->added) {
+			linger(l, 20);
+			if (!e->wait_count && chance(l, 50))
+				wait_exec(l, box, e);
+			if (!chance(l, 4))
+				e->start = ask_about(l, "Start", box, e->id);
+		}
+	}
+	if (chance(l, 3)) {
+		linger(l, 60);
+		*init_killed = true;
+		process_of(box, 0)->killed = 1;
+		for (unsigned int i = 0; i <= execs; i++)
+			process_of(box, i)->killed = 1;
+		answer(l, ask_kill(l, box, "", chance(l, 50)), "Kill");
+	}
+	for (unsigned int i = 0; i < n; i++) {
+		struct exec *e = &batch[i];
+
+		if (e->added && chance(l, 15)) {
+			linger(l, 60);
+			process_of(box, e->number)->killed = 1;
+			e->kill = ask_kill(l, box, e->id, false);
+		}
+		if (e->added && e->wait_count < 2 && (!e->wait_count || chance(l, 10)))
+			wait_exec(l, box, e);
+	}
+	for (unsigned int i = 0; i < n; i++) {
+		struct exec *e = &batch[i];
+		struct process *p = process_of(box, e->number);
+		struct reply r = {.failed = true};
+
+		if (e->start)
+			r = answer(l, e->start, "Start of an exec");
+		if (e->start && e->added && r.failed && !e->may_fail && !p->killed)
+			unexpected(box, "Start of an exec", &r);
+		e->unstarted = !e->start || says(&r, "failed precondition");
+		set_run(p, r.failed ? NEVER : SURELY);
+		if (e->kill)
+			answer(l, e->kill, "Kill of an exec");
+		if (e->added && !r.failed && chance(l, 15))
+			delete_exec(l, box, e, true);
+	}
+	for (unsigned int i = 0; i < n; i++) {
+		struct exec *e = &batch[i];
+		struct process *p = process_of(box, e->number);
+
+		if (!e->added) {
+			p->waits = 0; /* they were about nobody */
+			for (unsigned int w = 0; w < e->wait_count; w++)
+				answer(l, e->waits[w], "Wait for nobody");
+			continue;
+		}
+		if (e->unstarted) {
+			if (p->deleted < 0)
+				delete_exec(l, box, e, false);
+			for (unsigned int w = 0; w < e->wait_count; w++)
+				note_wait(l, box, e->number, e->waits[w]);
+			continue;
+		}
+		for (unsigned int w = 0; w < e->wait_count; w++)
+			note_wait(l, box, e->number, e->waits[w]);
+		if (p->deleted < 0 && (soak || chance(l, 90)))
+			delete_exec(l, box, e, false);
+	}
+	return more;
+}
+
+static void run_box(struct lane *l, unsigned int box)
+{
+	struct box *b = &boxes[box];
+	struct process *init = process_of(box, 0);
+	char words[512] = "", path[128];
+	bool may_fail, may_not_start, own_pids = is_root && !soak && chance(l, 40);
+	bool until_killed = soak || chance(l, 60), now = !until_killed && chance(l, 10);
+	bool start = !chance(l, 8), killed = false, hung_up = false;
+	uint32_t waits[3], second = 0;
+	unsigned int wait_count = 0, number = 0;
+	uint64_t deadline = chance(l, 5) ? 1 + roll(l, 4000000) : 0;
+	struct reply r;
+
+	for (unsigned int i = 0; i <= execs; i++)
+		*process_of(box, i) = (struct process){.waited = -1, .deleted = -1};
+	init->planned = (uint8_t)(1 + roll(l, 100));
+	snprintf(words, sizeof(words), "exit=%u", init->planned);
+	if (!until_killed)
+		snprintf(words + strlen(words), 64, " run=%u%s",
+			 chance(l, 50) ? roll(l, 1000) : roll(l, 40000), now ? " now=1" : "");
+	may_not_start = choose_words(l, "start", words, sizeof(words));
+	may_fail = choose_words(l, "create", words, sizeof(words));
+	if (chance(l, 10))
+		snprintf(words + strlen(words), 64, " delete.wait=%u", roll(l, 3000));
+	if (chance(l, 10))
+		snprintf(words + strlen(words), 64, " kill.wait=%u", roll(l, 3000));
+	snprintf(path, sizeof(path), "%s/c%u", dir, box);
+	mkdir(path, 0700);
+	write_config(box, own_pids, words);
+
+	/* The words of start that spoil the pid file spoil that of create. */
+	may_fail |= may_not_start && strstr(words, "pid=");
+	r = answer(l, ask_create(l, box, deadline), "Create");
+	pthread_mutex_lock(&lock);
+	b->made = r.failed ? NEVER : SURELY;
+	pthread_mutex_unlock(&lock);
+	if (r.failed) {
+		if (!may_fail && !(deadline && says(&r, "deadline")))
+			unexpected(box, "Create", &r);
+		clear_bundle(box);
+		return;
+	}
+	if (chance(l, 50) || soak)
+		waits[wait_count++] = ask_about(l, "Wait", box, "");
+	linger(l, 20);
+	if (start) {
+		uint32_t stream = ask_about(l, "Start", box, "");
+
+		if (chance(l, 4)) { /* the client goes while it is at it */
+			close(l->fd);
+			dial(l);
+			wait_count = 0;
+			hung_up = true;
+			init->run = EITHER;
+		} else {
+			if (chance(l, 10)) {
+				linger(l, 50);
+				init->killed = 1;
+				for (unsigned int i = 0; i <= execs; i++)
+					process_of(box, i)->killed = 1;
+				killed = true;
+				second = ask_kill(l, box, "", chance(l, 50));
+			}
+			if (chance(l, 30))
+				waits[wait_count++] = ask_about(l, "Wait", box, "");
+			r = answer(l, stream, "Start");
+			if (second)
+				answer(l, second, "Kill");
+			if (r.failed && !may_not_start && !now && !killed)
+				unexpected(box, "Start", &r);
+			set_run(init, r.failed ? NEVER : SURELY);
+			start = !r.failed;
+		}
+	}
+	/* What ends with init is killed, whatever was planned. */
+	if (!until_killed)
+		for (unsigned int i = 1; i <= execs; i++)
+			process_of(box, i)->killed = 1;
+	while (start && number < execs && run_batch(l, box, &number, &killed, !until_killed))
+		linger(l, 20);
+	if (wait_count < 3)
+		waits[wait_count++] = ask_about(l, "Wait", box, "");
+	if (!start && !now) {
+		init->killed = 1;
+		b->unseen = 1;
+		if (chance(l, 50))
+			answer(l, ask_kill(l, box, "", false), "Kill");
+	} else if (until_killed || hung_up || chance(l, 20)) {
+		/* If Start failed, or nobody knows, init still waits for it. */
+		init->killed = 1;
+		r = answer(l, ask_kill(l, box, "", chance(l, 50)), "Kill");
+		if (r.failed && !says(&r, "finished") && !says(&r, "no such"))
+			unexpected(box, "Kill", &r);
+	}
+	if (start || now || may_not_start || !chance(l, 50)) {
+		if (!start && !now)
+			answer(l, ask_kill(l, box, "", false), "Kill");
+		for (unsigned int i = 0; i < wait_count; i++)
+			note_wait(l, box, 0, waits[i]);
+		init->waits = (uint8_t)wait_count;
+		wait_count = 0;
+	}
+	if (chance(l, 3)) {
+		char refusing[600];
+
+		snprintf(refusing, sizeof(refusing), "delete.fail=1 %s", words);
+		write_config(box, own_pids, refusing);
+		r = answer(l, ask_about(l, "Delete", box, ""), "Delete");
+		if (!r.failed)
+			unexpected(box, "the refusal of a Delete", &r);
+		write_config(box, own_pids, words);
+	}
+	{
+		uint32_t one = ask_about(l, "Delete", box, ""), other = 0;
+
+		if (chance(l, 10))
+			other = ask_about(l, "Delete", box, "");
+		if (chance(l, 10))
+			answer(l, ask_about(l, "State", box, ""), "State");
+		r = answer(l, one, "Delete");
+		if (r.failed)
+			unexpected(box, "Delete", &r);
+		init->deleted = (int16_t)r.second;
+		if (other && !answer(l, other, "the second Delete").failed)
+			unexpected(box, "the refusal of a second Delete", &r);
+	}
+	init->waits = (uint8_t)(init->waits + wait_count);
+	for (unsigned int i = 0; i < wait_count; i++)
+		note_wait(l, box, 0, waits[i]);
+	clear_bundle(box);
+}
+
+static unsigned int stop_at; /* lanes take no container from here on */
+
+static void *run_lane(void *arg)
+{
+	struct lane *l = arg;
+
+	dial(l);
+	for (;;) {
+		unsigned int box;
+
+		pthread_mutex_lock(&lock);
+		box = next_box < stop_at ? next_box++ : stop_at;
+		pthread_mutex_unlock(&lock);
+		if (box == stop_at)
+			break;
+		run_box(l, box);
+	}
+	close(l->fd);
+	return NULL;
+}
+
+static void run_lanes(unsigned int upto)
+{
+	static struct lane all[LANES_MAX];
+	pthread_t threads[LANES_MAX];
+
+	stop_at = upto;
+	for (unsigned int i = 0; i < lanes; i++) {
+		if (!all[i].dice)
+			all[i].dice = (seed + 1) * 0x9e3779b97f4a7c15u +
+				      (i + 1) * 0xda942042e4dd58b5u;
+		snprintf(all[i].root, sizeof(all[i].root), "%s/r%u", dir, i);
+		mkdir(all[i].root, 0700);
+		if (pthread_create(&threads[i], NULL, run_lane, &all[i]))
+			give_up("pthread_create");
+	}
+	for (unsigned int i = 0; i < lanes; i++)
+		pthread_join(threads[i], NULL);
+}
+
+/* ---- the daemon from outside ---- */
+
+static long proc_value(const char *file, const char *key)
+{
+	char path[64], line[256];
+	long value = 0;
+	FILE *f;
+
+	snprintf(path, sizeof(path), "/proc/%d/%s", daemon_pid, file);
+	f = fopen(path, "re");
+	while (f && fgets(line, sizeof(line), f))
+		if (strncmp(line, key, strlen(key)) == 0)
+			value += atol(line + strlen(key));
+	if (f)
+		fclose(f);
+	return value;
+}
+
+static unsigned int fd_count(void)
+{
+	char path[64];
+	unsigned int n = 0;
+	DIR *d;
+
+	snprintf(path, sizeof(path), "/proc/%d/fd", daemon_pid);
+	d = opendir(path);
+	while (d && readdir(d))
+		n++;
+	if (d)
+		closedir(d);
+	return n;
+}
+
+static long private_kb(void)
+{
+	return proc_value("smaps_rollup", "Private_Dirty:") +
+	       proc_value("smaps_rollup", "Private_Clean:");
+}
+
+static long wake_ups(void)
+{
+	return proc_value("status", "voluntary_ctxt_switches:") +
+	       proc_value("status", "nonvoluntary_ctxt_switches:");
+}
+
+static unsigned int children(void)
+{
+	char path[64];
+	unsigned int n = 0;
+	int pid;
+	FILE *f;
+
+	snprintf(path, sizeof(path), "/proc/%d/task/%d/children", daemon_pid, daemon_pid);
+	f = fopen(path, "re");
+	while (f && fscanf(f, "%d", &pid) == 1)
+		n++;
+	if (f)
+		fclose(f);
+	return n;
+}
+
+static void *read_log(void *arg)
+{
+	char buf[4096];
+	ssize_t n;
+
+	while ((n = read(*(int *)arg, buf, sizeof(buf))) > 0) {
+		if (debug && write(STDERR_FILENO, buf, (size_t)n) < 0)
+			give_up("stderr");
+		pthread_mutex_lock(&log_lock);
+		if (log_len + (size_t)n >= sizeof(log_text)) /* the end is what matters */
+			log_len = 0;
+		memcpy(log_text + log_len, buf, (size_t)n);
+		log_len += (size_t)n;
+		log_text[log_len] = '\0';
+		pthread_mutex_unlock(&log_lock);
+	}
+	return NULL;
+}
+
+/* What the daemon says it has. */
+static bool has_nothing(void)
+{
+	for (int i = 0; i < 50; i++) {
+		bool found;
+
+		pthread_mutex_lock(&log_lock);
+		log_len = 0;
+		log_text[0] = '\0';
+		pthread_mutex_unlock(&log_lock);
+		kill(daemon_pid, SIGUSR1);
+		usleep(100000);
+		pthread_mutex_lock(&log_lock);
+		found = strstr(log_text, "0 containers, 0 requests unfinished, 0 peers behind with "
+					 "reading, events sent");
+		if (!found && i == 49)
+			printf("# %s", log_text);
+		pthread_mutex_unlock(&log_lock);
+		if (found)
+			return true;
+	}
+	return false;
+}
+
+static void start_daemon(const char *socket_path, const char *events_path)
+{
+	int listener = listen_at(socket_path);
+	char cwd[96], path[128], binary[4096];
+
+	if (!realpath(shim, binary))
+		give_up(shim);
+	snprintf(cwd, sizeof(cwd), "%s/first", dir);
+	mkdir(cwd, 0700);
+	snprintf(path, sizeof(path), "%s/log", cwd);
+	if (mkfifo(path, 0600) < 0)
+		give_up(path);
+	snprintf(path, sizeof(path), "%s/address", cwd);
+	{
+		char text[128];
+
+		snprintf(text, sizeof(text), "unix://%s", socket_path);
+		write_file(path, text);
+	}
+	daemon_pid = fork();
+	if (daemon_pid == 0) {
+		setenv("TTRPC_ADDRESS", events_path, 1);
+		if (chdir(cwd) < 0)
+			_exit(126);
+		if (listener != 3)
+			dup2(listener, 3);
+		else
+			fcntl(3, F_SETFD, 0);
+		execl(binary, "containerd-shim-runc-v2", "-namespace", "race", "-id", "first",
+		      "-address", "/nonexistent", debug ? "-debug" : NULL, NULL);
+		_exit(127);
+	}
+	close(listener);
+}
+
+/* It goes when it is told to. */
+static bool shuts_down(void)
+{
+	static struct lane l;
+	int status;
+
+	dial(&l);
+	ask_about(&l, "Shutdown", 0, "");
+	for (int i = 0; i < 100; i++) {
+		pid_t pid = waitpid(daemon_pid, &status, WNOHANG);
+
+		if (pid == daemon_pid) {
+			daemon_pid = 0;
+			return WIFEXITED(status) && WEXITSTATUS(status) == 0;
+		}
+		usleep(100000);
+	}
+	return false;
+}
+
+/* What the daemon has left behind is ours now: we are the next subreaper. */
+static bool nothing_left_running(void)
+{
+	for (int i = 0; i < 50; i++) {
+		while (waitpid(-1, NULL, WNOHANG) > 0)
+			;
+		if (waitpid(-1, NULL, WNOHANG) < 0 && errno == ECHILD)
+			return true;
+		usleep(100000);
+	}
+	return false;
+}
+
+/* ---- the verdict ---- */
+
+static bool status_is_right(const struct process *p, unsigned int status)
+{
+	return status == p->planned || (p->killed && status == 128 + SIGKILL);
+}
+
+static void judge(unsigned int n, unsigned int number, unsigned int *lost, unsigned int *wrong,
+		  unsigned int *unanswered)
+{
+	const struct process *p = process_of(n, number);
+	const struct box *b = &boxes[n];
+	bool must = number == 0 ? b->made == SURELY : p->run == SURELY;
+	bool unseen = b->unseen && number == 0;
+
+	if (p->exits != must && !(p->run == EITHER && number > 0)) {
+		finding("c%u %u: %u exits, started: %d", n, number, p->exits, p->run);
+		*lost += p->exits < must;
+		*wrong += p->exits > must;
+	}
+	if (p->run == SURELY && !p->starts) {
+		finding("c%u %u: no start event", n, number);
+		++*wrong;
+	}
+	if (p->exits && !status_is_right(p, p->status)) {
+		finding("c%u %u: exit event with %u instead of %u (killed: %u)", n, number,
+			p->status, p->planned, p->killed);
+		++*wrong;
+	}
+	if (p->exits && p->waited >= 0 && p->waited != p->status && !(unseen && p->waited == 0)) {
+		finding("c%u %u: Wait said %d, the event %u", n, number, p->waited, p->status);
+		++*wrong;
+	}
+	if (p->exits && p->deleted >= 0 && p->deleted != p->status &&
+	    !(unseen && p->deleted == 0)) {
+		finding("c%u %u: Delete said %d, the event %u", n, number, p->deleted, p->status);
+		++*wrong;
+	}
+	if (p->waits != p->answers) {
+		finding("c%u %u: %u Waits, %u answers", n, number, p->waits, p->answers);
+		*unanswered += p->waits;
+	}
+}
+
+static void judge_all(void)
+{
+	unsigned int lost = 0, wrong = 0, unanswered = 0, made = 0, run = 0;
+
+	pthread_mutex_lock(&lock);
+	for (unsigned int n = 0; n < containers; n++) {
+		made += boxes[n].made == SURELY;
+		if ((boxes[n].made == SURELY) != boxes[n].gone) {
+			finding("c%u: made %u, deleted events %u", n, boxes[n].made, boxes[n].gone);
+			wrong++;
+		}
+		for (unsigned int i = 0; i <= execs; i++) {
+			run += i > 0 && process_of(n, i)->run == SURELY;
+			judge(n, i, &lost, &wrong, &unanswered);
+		}
+	}
+	printf("# %u containers and %u execs ran, %u were not to; %u events, %u of them exits; %u "
+	       "broken event connections; %.1f s\n",
+	       made, run, containers - made, events_seen, exits_seen, resets, seconds());
+	printf("# exits lost: %u, wrong: %u, Waits unanswered: %u\n", lost, wrong, unanswered);
+	result(lost == 0, "no exit is lost");
+	result(wrong == 0, "every exit is told once, with the right status");
+	result(unanswered == 0, "every Wait is answered");
+	result(findings == 0, "everything happened in its order");
+	pthread_mutex_unlock(&lock);
+}
+
+static void remove_tree(const char *path)
+{
+	char command[128];
+
+	snprintf(command, sizeof(command), "rm -rf '%s'", path);
+	if (system(command) != 0)
+		printf("# %s could not be removed\n", path);
+}
+
+static void settle(void)
+{
+	for (int i = 0; i < 100 && children() > 0; i++)
+		usleep(100000);
+	usleep(2500000); /* it closes its connection to containerd, and gives back memory */
+}
+
+static const struct option options[] = {
+	{"shim", 1, NULL, 'b'},       {"runtime", 1, NULL, 'r'},
+	{"containers", 1, NULL, 'c'}, {"execs", 1, NULL, 'e'},
+	{"lanes", 1, NULL, 'l'},      {"seed", 1, NULL, 's'},
+	{"idle", 1, NULL, 'i'},       {"soak", 0, NULL, 'S'},
+	{"debug", 0, NULL, 'd'},      {0},
+};
+
+static void parse(int argc, char **argv)
+{
+	int c;
+
+	while ((c = getopt_long(argc, argv, "", options, NULL)) >= 0) {
+		switch (c) {
+		case 'b':
+			shim = optarg;
+			break;
+		case 'r':
+			runtime = optarg;
+			break;
+		case 'c':
+			containers = (unsigned int)atoi(optarg);
+			break;
+		case 'e':
+			execs = (unsigned int)atoi(optarg);
+			break;
+		case 'l':
+			lanes = (unsigned int)atoi(optarg);
+			break;
+		case 's':
+			seed = strtoull(optarg, NULL, 0);
+			break;
+		case 'i':
+			idle_seconds = (unsigned int)atoi(optarg);
+			break;
+		case 'd':
+			debug = true;
+			break;
+		case 'S':
+			soak = true;
+			break;
+		default:
+			exit(2);
+		}
+	}
+	if (lanes < 1 || lanes > LANES_MAX || containers < lanes)
+		exit(2);
+}
+
+int main(int argc, char **argv)
+{
+	char socket_path[96], events_path[96], log_path[96];
+	unsigned int fds, warm;
+	pthread_t thread;
+	int events, log;
+	long kb, woken;
+
+	setvbuf(stdout, NULL, _IOLBF, 0);
+	parse(argc, argv);
+	clock_gettime(CLOCK_MONOTONIC, &began);
+	if (!seed && getrandom(&seed, 4, 0) != 4)
+		give_up("getrandom");
+	is_root = geteuid() == 0;
+	runtime = realpath(runtime, NULL);
+	if (!runtime)
+		give_up("no runtime");
+	boxes = calloc(containers, sizeof(*boxes));
+	processes = calloc((size_t)containers * (execs + 1), sizeof(*processes));
+	snprintf(dir, sizeof(dir), "/tmp/race.XXXXXX");
+	if (!boxes || !processes || !mkdtemp(dir))
+		give_up("mkdtemp");
+	signal(SIGPIPE, SIG_IGN);
+	prctl(PR_SET_CHILD_SUBREAPER, 1);
+	printf("TAP version 13\n# seed %llu: %s%s --containers %u --execs %u --lanes %u --seed "
+	       "%llu\n",
+	       (unsigned long long)seed, argv[0], soak ? " --soak" : "", containers, execs, lanes,
+	       (unsigned long long)seed);
+
+	snprintf(socket_path, sizeof(socket_path), "%s/d.sock", dir);
+	snprintf(events_path, sizeof(events_path), "%s/e.sock", dir);
+	snprintf(log_path, sizeof(log_path), "%s/first/log", dir);
+	events = listen_at(events_path);
+	pthread_create(&thread, NULL, serve_events, &events);
+	start_daemon(socket_path, events_path);
+	log = open(log_path, O_RDWR | O_CLOEXEC);
+	pthread_create(&thread, NULL, read_log, &log);
+
+	/* The first ones bring everything into being that stays. */
+	warm = soak ? (1000 + execs - 1) / (execs ? execs : 1) : lanes * 10;
+	if (warm > containers)
+		warm = containers;
+	run_lanes(warm);
+	settle();
+	fds = fd_count();
+	kb = private_kb();
+	printf("# after %u containers: %u descriptors, %ld kB private\n", warm, fds - 2, kb);
+	run_lanes(containers);
+	settle();
+	result(has_nothing(), "the daemon has nothing left");
+	usleep(1200000);
+	printf("# at the end: %u descriptors, %ld kB private\n", fd_count() - 2, private_kb());
+	printf("# descriptors leaked: %d, bytes of growth: %ld\n", (int)fd_count() - (int)fds,
+	       (private_kb() - kb) * 1024);
+	result(fd_count() == fds, "no descriptor is leaked");
+	result(private_kb() <= kb + 4, "memory has not grown by more than a page");
+	result(children() == 0, "no child is left unreaped");
+	judge_all();
+	if (idle_seconds > 0) {
+		woken = wake_ups();
+		sleep(idle_seconds);
+		woken = wake_ups() - woken;
+		printf("# wake-ups in %u idle seconds: %ld\n", idle_seconds, woken);
+		result(woken == 0, "idle, it does not wake up");
+	}
+	result(shuts_down(), "it goes when it is told to");
+	if (daemon_pid > 0)
+		kill(daemon_pid, SIGKILL);
+	result(nothing_left_running(), "no process is left");
+	remove_tree(dir);
+	printf("1..%u\n", tests);
+	return failures > 0;
+}
