@@ -31,6 +31,7 @@
 
 #define WAITER_MAX 2048
 #define STASH_MAX 512
+#define CLEAN_LIMIT_MS 10000
 
 TABLE(slots) struct slots slots;
 
@@ -400,6 +401,19 @@ void container_oom(struct container *c)
 		event_push("oom", "TaskOOM", &TaskNamed_msg, &event);
 }
 
+/* The runtime may have failed to, or have been too early for one that was being made just then; a
+ * process that has not been reaped is still ours. */
+static void kill_execs(const struct container *c)
+{
+	for (unsigned int i = 0; i < procs_end; i++) {
+		const struct proc *p = &slots.procs[i];
+
+		if (p->used && p->is_exec && p->container == c - slots.containers && p->pid > 0 &&
+		    !p->exited)
+			kill(p->pid, SIGKILL);
+	}
+}
+
 static void kill_all_step(struct op *op)
 {
 	struct container *c = op_container(op);
@@ -422,6 +436,7 @@ static void kill_all_step(struct op *op)
 		run_ending(&op->run, &c->runtime, &t);
 		log_line(LOG_DEBUG, "%s: killing what init has left behind: %s", c->id, buf);
 	}
+	kill_execs(c);
 	c->cleaning--;
 	op_done(op, NULL, NULL);
 }
@@ -444,12 +459,14 @@ static void thaw_step(struct op *op)
 	op_done(op, NULL, NULL);
 }
 
+/* A runtime that hangs must not keep the exit of a container from being told. */
 static void clean(struct container *c, op_step *step)
 {
-	struct op *op = op_new(step, (struct origin){0}, 0);
+	struct op *op = op_new(step, (struct origin){0}, now + CLEAN_LIMIT_MS);
 
 	if (!op) {
 		log_line(LOG_ERROR, "%s: too many requests to clean up behind its init", c->id);
+		kill_execs(c);
 		return;
 	}
 	op_about(op, container_init(c));
@@ -515,6 +532,11 @@ static bool step(struct proc *p)
 			clean(c, thaw_step);
 		if (!c->private_pids && !c->deleting)
 			clean(c, kill_all_step);
+		return true;
+	}
+	if (c->late_exec && !c->cleaning) {
+		c->late_exec = false;
+		clean(c, kill_all_step);
 		return true;
 	}
 	if (c->cleaning || execs_run(c))

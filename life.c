@@ -158,6 +158,7 @@ static void start_succeeded(struct op *op, struct container *c, struct proc *p)
 		char buf[1024];
 		struct text spec = TEXT(buf);
 
+		c->late_exec |= c->exiting && !c->private_pids && !c->deleting;
 		exec_spec_path(p, &spec);
 		unlink(spec.at); /* it may hold secrets, and has been read */
 		event_push("exec-started", "TaskExecStarted", &TaskExecStarted_msg, &event);

@@ -332,6 +332,7 @@ struct container {
 	bool pausing;      /* the runtime is at it */
 	bool exit_unseen;  /* it was deleted before its init had exited */
 	bool exiting;      /* init has exited: no exec starts any more */
+	bool late_exec;    /* one that was under way then has come to life since */
 	bool deleting;     /* the runtime has forgotten it already */
 	bool state_seen;   /* run_knows() was true of it */
 	uint8_t cleaning;  /* runtime calls in flight that clear up behind a dead init */

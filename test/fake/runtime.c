@@ -9,6 +9,7 @@
  * config.json, or, for an exec, in its process description. Times are in microseconds.
  *
  *   VERB.wait=T VERB.after=T  sleeps before, or after it has done its work
+ *   VERB.between=T            sleeps when all is checked, before it makes the process
  *   VERB.hang=1 VERB.stop=1   never ends; stops itself by SIGSTOP; both before its work
  *   VERB.signal=N VERB.die=N  dies by that signal before, or after its work
  *   VERB.fail=N               does nothing, says why in the log, exits with N
@@ -207,6 +208,12 @@ static void state_write(int flags, const void *at, size_t size)
 	state_path();
 	fd = open(path, flags | O_CLOEXEC, 0600);
 	if (fd < 0 && errno == ENOENT && (flags & O_CREAT)) {
+		char parent[4096];
+
+		snprintf(parent, sizeof(parent), "%s", root);
+		if (strrchr(parent, '/'))
+			*strrchr(parent, '/') = '\0';
+		mkdir(parent, 0700);
 		mkdir(root, 0700);
 		fd = open(path, flags | O_CLOEXEC, 0600);
 	}
@@ -346,6 +353,7 @@ static pid_t make(pid_t group, bool own_pids, const char *pid_file, bool waits)
 	if (setpgid(0, group) < 0)
 		fail(1, "cannot exec in a stopped container");
 	state.group = getpgrp();
+	rest(number(of_verb("between")));
 	pid = (pid_t)syscall(SYS_clone, flags, 0, 0, 0, 0);
 	if (pid == 0) {
 		close(pipe_fds[1]);
