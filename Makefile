@@ -97,6 +97,64 @@ $(B)/test/unit-%: test/unit/%.c $(wildcard test/unit/*.h) shim.c $(UNITOBJ)
 
 unit: $(UNIT)
 
+# ---- fuzzing: every parser, and the service as a whole ------------------------------------------
+# The shim's system calls become those of a world of their own (test/fuzz/world.syms). `make fuzz`
+# looks for new inputs with libFuzzer, FUZZ_TIME seconds for each target; `make test` runs the old
+# ones again, built as the unit tests are.
+FUZZ = $(patsubst test/fuzz/corpus/%,%,$(wildcard test/fuzz/corpus/*))
+FUZZ_TIME = 900
+FUZZDEPS = test/fuzz/world.syms $(wildcard test/fuzz/*.h) $(wildcard *.h)
+CLANGFLAGS = $(filter-out -Wstack-usage=3072,$(WARN)) -Wno-unknown-warning-option -g -O1 \
+	-fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=all \
+	-D_GNU_SOURCE -DUNIT_TEST -DVERSION='"test"' -I. -I$(B)/pb
+RENAME = objcopy --redefine-syms=test/fuzz/world.syms
+SHIMOBJ = $(patsubst %.c,%.o,$(filter-out action.c shim.c,$(SRC))) $(PROTO:%=%.pb.o)
+
+# Without the files that the target, or its daemon.h, includes.
+FUZZLINK = $$(echo $(SHIMOBJ) | tr ' ' '\n' | grep -vxF "$$(sed -n 's|^\#include "../../\(.*\)\.c"|\1.o|p' \
+	test/fuzz/$*.c $$(sed -n 's|^\#include "\(daemon\.h\)"|test/fuzz/\1|p' test/fuzz/$*.c))" | \
+	sed 's|^|$(@D)/|')
+
+$(B)/replay/%.o: $(B)/asan/%.o test/fuzz/world.syms
+	@mkdir -p $(@D)
+	@$(RENAME) $< $@
+
+$(B)/replay/world.o $(B)/replay/replay.o: $(B)/replay/%.o: test/fuzz/%.c $(FUZZDEPS) $(B)/pb/.done
+	@mkdir -p $(@D)
+	@gcc $(UNITFLAGS) -c -o $@ $<
+
+$(B)/replay/fuzz-%: test/fuzz/%.c $(FUZZDEPS) $(wildcard *.c) \
+		$(addprefix $(B)/replay/,world.o replay.o $(SHIMOBJ))
+	@echo "  CC $@"
+	@gcc $(UNITFLAGS) -c -o $@.o $< && $(RENAME) $@.o
+	@gcc $(UNITFLAGS) -o $@ $@.o $(@D)/world.o $(@D)/replay.o $(FUZZLINK) -lprotobuf-nanopb
+
+$(B)/fuzz/%.o: %.c $(wildcard *.h) $(B)/pb/.done test/fuzz/world.syms
+	@mkdir -p $(@D)
+	@clang $(CLANGFLAGS) -c -o $@ $< && $(RENAME) $@
+
+$(B)/fuzz/%.pb.o: $(B)/pb/.done test/fuzz/world.syms
+	@mkdir -p $(@D)
+	@clang $(CLANGFLAGS) -w -c -o $@ $(B)/pb/$*.pb.c && $(RENAME) $@
+
+$(B)/fuzz/world.o: test/fuzz/world.c $(FUZZDEPS) $(B)/pb/.done
+	@mkdir -p $(@D)
+	@clang $(CLANGFLAGS) -c -o $@ $<
+
+$(B)/fuzz/fuzz-%: test/fuzz/%.c $(FUZZDEPS) $(wildcard *.c) \
+		$(addprefix $(B)/fuzz/,world.o $(SHIMOBJ))
+	@echo "  CLANG $@"
+	@clang $(CLANGFLAGS) -c -o $@.o $< && $(RENAME) $@.o
+	@clang -fsanitize=fuzzer,address,undefined -o $@ $@.o $(@D)/world.o $(FUZZLINK) \
+		-lprotobuf-nanopb
+
+replay: $(FUZZ:%=$(B)/replay/fuzz-%)
+
+fuzz:
+	@test/deps clang libclang-rt-14-dev
+	@$(MAKE) $(FUZZ:%=$(B)/fuzz/fuzz-%)
+	@test/fuzz/run $(FUZZ_TIME) $(FUZZ)
+
 deps:
 	@test/deps
 
