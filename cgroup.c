@@ -35,6 +35,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <pb_encode.h>
 #include <string.h>
 #include <sys/eventfd.h>
@@ -251,7 +252,8 @@ void cgroup_enable(const char *cgroup)
 /* Reads a list of numbers, however long, from a file. */
 static int pids_in(int dir, void (*each)(void *arg, pid_t pid), void *arg)
 {
-	int fd = openat(dir, "cgroup.procs", O_RDONLY | O_CLOEXEC), pid = 0;
+	int fd = openat(dir, "cgroup.procs", O_RDONLY | O_CLOEXEC);
+	unsigned int pid = 0;
 	char buf[512];
 	ssize_t n;
 
@@ -260,10 +262,10 @@ static int pids_in(int dir, void (*each)(void *arg, pid_t pid), void *arg)
 	while ((n = read(fd, buf, sizeof(buf))) > 0) {
 		for (ssize_t i = 0; i < n; i++) {
 			if (buf[i] >= '0' && buf[i] <= '9') {
-				pid = pid * 10 + (buf[i] - '0');
+				pid = pid * 10 + (unsigned int)(buf[i] - '0');
 			} else {
-				if (pid > 0)
-					each(arg, pid);
+				if (pid > 0 && pid <= INT_MAX)
+					each(arg, (pid_t)pid);
 				pid = 0;
 			}
 		}
