@@ -734,8 +734,8 @@ static void unescape(char *to, size_t cap, struct view v)
 		char c = v.at[i];
 
 		if (c == '\\' && v.len - i > 3) {
-			c = (char)((v.at[i + 1] - '0') << 6 | (v.at[i + 2] - '0') << 3 |
-				   (v.at[i + 3] - '0'));
+			c = (char)(((v.at[i + 1] & 7) << 6) | ((v.at[i + 2] & 7) << 3) |
+				   (v.at[i + 3] & 7));
 			i += 3;
 		}
 		text_add(&t, (struct view){&c, 1});
