@@ -476,7 +476,7 @@ static void change_state(struct op *op, enum verb verb)
 
 	switch (op->phase) {
 	case CHANGE_BEGIN:
-		queue(op, verb_decode_find(op));
+		queue(op, verb_decode_find_init(op));
 		return;
 
 	case CHANGE_TURN:

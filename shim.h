@@ -418,6 +418,7 @@ void verb_end(struct op *op); /* with an empty reply, or its error */
 bool verb_decode(struct op *op, const struct pb_msgdesc_s *desc, void *msg);
 struct proc *verb_find(struct op *op, struct view id, struct view exec_id);
 struct proc *verb_decode_find(struct op *op); /* for requests that name nothing but a process */
+struct proc *verb_decode_find_init(struct op *op); /* but a container: it has no exec id */
 /* True: the error is noted. p is NULL if the process has gone while the request waited. */
 bool verb_refused(struct op *op, const struct proc *p, enum verb verb);
 bool verb_out_of_time(struct op *op);

@@ -144,7 +144,7 @@ static void add_pid(void *arg, pid_t pid)
 
 static void pids_step(struct op *op)
 {
-	const struct proc *p = verb_decode_find(op);
+	const struct proc *p = verb_decode_find_init(op);
 	const struct container *c = op_container(op);
 	PidsResponse r = {0};
 	struct pids pids;
@@ -171,7 +171,7 @@ static void pids_step(struct op *op)
 
 static void stats_step(struct op *op)
 {
-	const struct proc *p = verb_decode_find(op);
+	const struct proc *p = verb_decode_find_init(op);
 	const struct container *c = op_container(op);
 	StatsResponse r = {.has_stats = true};
 	char *buf;

@@ -97,6 +97,14 @@ struct proc *verb_decode_find(struct op *op)
 	return verb_decode(op, &ProcessRequest_msg, &rq) ? verb_find(op, rq.id, rq.exec_id) : NULL;
 }
 
+struct proc *verb_decode_find_init(struct op *op)
+{
+	ProcessRequest rq = {0};
+
+	return verb_decode(op, &ProcessRequest_msg, &rq) ? verb_find(op, rq.id, (struct view){0})
+							 : NULL;
+}
+
 bool verb_out_of_time(struct op *op)
 {
 	if (op->expired)
