@@ -3,6 +3,7 @@
 # make            build/nanoshim: one static-pie binary against musl
 # make test       unit and integration tests (root; installs what is missing)
 # make lint       clang-format, clang-tidy, cppcheck, scan-build, and the order of the layers
+# make fuzz       looks for inputs that do harm: clang, FUZZ_TIME=900 seconds a target
 # make demo       real containers under a real containerd, beside the Go shim (root)
 # make install    DESTDIR= PREFIX=/usr/local
 # make deps       install the packages all of this needs (root), or say which
@@ -104,7 +105,7 @@ unit: $(UNIT)
 FUZZ = $(patsubst test/fuzz/corpus/%,%,$(wildcard test/fuzz/corpus/*))
 FUZZ_TIME = 900
 FUZZDEPS = test/fuzz/world.syms $(wildcard test/fuzz/*.h) $(wildcard *.h)
-CLANGFLAGS = $(filter-out -Wstack-usage=3072,$(WARN)) -Wno-unknown-warning-option -g -O1 \
+CLANGFLAGS = $(filter-out -Wstack-usage=3072,$(WARN)) -Wno-bitwise-instead-of-logical -g -O1 \
 	-fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=all \
 	-D_GNU_SOURCE -DUNIT_TEST -DVERSION='"test"' -I. -I$(B)/pb
 RENAME = objcopy --redefine-syms=test/fuzz/world.syms
@@ -159,7 +160,7 @@ deps:
 	@test/deps
 
 test: deps
-	$(MAKE) all unit fake
+	$(MAKE) all unit fake replay
 	test/run
 
 lint: deps
@@ -199,6 +200,6 @@ race: all fake
 clean:
 	rm -rf $(B)
 
-.PHONY: all unit deps test lint demo install clean
+.PHONY: all unit replay fuzz deps test lint demo install clean
 .SECONDARY:
 -include $(wildcard $(B)/*.d)

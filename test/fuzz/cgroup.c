@@ -29,7 +29,7 @@ static const char *const controllers[] = {"memory", "cpu",     "cpuacct", "blkio
 static void make_dirs(void)
 {
 	static const char *const dirs[] = {
-		"/w/proc", "/w/proc/1", "/w/proc/self", "/w/sys", "/w/sys/fs", "/w/sys/fs/cgroup",
+		"/w/proc", "/w/proc/self", "/w/sys", "/w/sys/fs", "/w/sys/fs/cgroup",
 		"/w/sys/fs/cgroup/c", "/w/sys/fs/cgroup/c/sub", "/w/sys/kernel",
 		"/w/sys/kernel/mm", "/w/sys/kernel/mm/hugepages",
 		"/w/sys/kernel/mm/hugepages/hugepages-2048kB",

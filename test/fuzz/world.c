@@ -74,6 +74,7 @@ static void prepare(void)
 						 : "/tmp");
 	CHECK(mkdtemp(root), "%s: %s", root, strerror(errno));
 	atexit(remove_root);
+	signal(SIGPIPE, SIG_IGN);
 	world.clock_ms = 1000000;
 	world_dir("/w/a");
 	world_dir("/w/p");
@@ -92,7 +93,9 @@ static const char *real(const char *path)
 	errno = EACCES;
 	if (strstr(path, ".."))
 		return NULL;
-	if (strncmp(path, "/w", 2) == 0 && (path[2] == '/' || path[2] == '\0'))
+	if (sscanf(path, "/w/proc/%d/%n", &pid, &end) == 1 && end > 0)
+		n = snprintf(buf, sizeof(bufs[0]), "%s/p/%s", root, path + end);
+	else if (strncmp(path, "/w", 2) == 0 && (path[2] == '/' || path[2] == '\0'))
 		n = snprintf(buf, sizeof(bufs[0]), "%s%s", root, path + 2);
 	else if (path[0] != '/')
 		n = snprintf(buf, sizeof(bufs[0]), "%s/a/%s", root, path);
@@ -510,9 +513,12 @@ WORLD(int, nanosleep, const struct timespec *ts, struct timespec *left)
 
 WORLD(int, ppoll, struct pollfd *fds, nfds_t n, const struct timespec *timeout, const void *mask)
 {
-	int ready = poll(fds, n, 0);
+	int ready;
 
 	(void)mask;
+	if (world.meanwhile)
+		world.meanwhile();
+	ready = poll(fds, n, 0);
 	world.quiet = ready == 0 && !timeout;
 	if (ready == 0 && timeout && world.time_flows && !loop_child)
 		world_nanosleep(timeout, NULL);
@@ -530,8 +536,11 @@ struct actor *world_actor(void)
 {
 	struct actor *a = &world_actors[world_actor_count];
 
+	/* Some are kept for the end, when nothing may fail. */
+	unsigned int max = world.time_flows ? WORLD_PIDS : WORLD_PIDS - 400;
+
 	errno = EAGAIN;
-	if (world_actor_count == WORLD_PIDS || world.no_fork)
+	if (world_actor_count >= max || world.no_fork)
 		return NULL;
 	*a = (struct actor){.pid = WORLD_PID + (pid_t)world_actor_count++, .runs = true};
 	for (size_t i = 0; i < COUNT(a->fds); i++)

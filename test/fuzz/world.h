@@ -26,7 +26,8 @@ _Noreturn void world_broken(const char *file, int line, const char *fmt, ...) PR
 /* ---- files ---- */
 
 /* "/w" is the world's own directory; relative paths are those of the bundle "/w/a". Everything else
- * is refused with EACCES, but for /dev/null and the like. */
+ * is refused with EACCES, but for /dev/null and the like. /proc/PID and /w/proc/PID are "/w/p", of
+ * whatever process. */
 void world_begin(void); /* at the beginning of each input */
 void world_end(void);   /* removes what it left, and checks that no descriptor is left open */
 void world_file(const char *path, const void *at, size_t len);
@@ -74,6 +75,7 @@ extern struct world {
 	uint32_t mounts;      /* a bit for each call of the mount family: does it fail? */
 	unsigned int unmounts; /* so many succeed, and then there is nothing more to unmount */
 	bool no_fork;
+	void (*meanwhile)(void); /* what others do while the daemon waits */
 	bool short_lived; /* no daemon: what it leaves open and allocated goes with it */
 } world;
 
