@@ -109,7 +109,7 @@ CLANGFLAGS = $(filter-out -Wstack-usage=3072,$(WARN)) -Wno-bitwise-instead-of-lo
 	-fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=all \
 	-D_GNU_SOURCE -DUNIT_TEST -DVERSION='"test"' -I. -I$(B)/pb
 RENAME = objcopy --redefine-syms=test/fuzz/world.syms
-SHIMOBJ = $(patsubst %.c,%.o,$(filter-out action.c shim.c,$(SRC))) $(PROTO:%=%.pb.o)
+SHIMOBJ = $(patsubst %.c,%.o,$(filter-out shim.c,$(SRC))) $(PROTO:%=%.pb.o)
 
 # Without the files that the target, or its daemon.h, includes.
 FUZZLINK = $$(echo $(SHIMOBJ) | tr ' ' '\n' | grep -vxF "$$(sed -n 's|^\#include "../../\(.*\)\.c"|\1.o|p' \

@@ -9,33 +9,18 @@
 
 #include "world.h"
 
-#include "../../action.c"
+static jmp_buf dead;
 
-struct cmdline cmdline = {.argv0 = "containerd-shim-runc-v2",
-			  .runtime = "io.containerd.runc.v2",
-			  .namespace = "ns",
-			  .id = "a",
-			  .address = "/run/containerd/containerd.sock"};
-
-static jmp_buf dead; /* die() ends an action, not the target */
-
-void die(const char *fmt, ...)
+/* die() ends an action, not the target. */
+static void leave(void)
 {
-	char buf[2048];
-	struct text t = TEXT(buf);
-	va_list args;
-
-	va_start(args, fmt);
-	text_vprintf(&t, fmt, args);
-	va_end(args);
-	CHECK(t.len > 0 && t.len < sizeof(buf), "no reason");
 	longjmp(dead, 1);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-	static const char *const names[] = {"config.json",  "options.json", "runtime",
-					    "address",      "init.pid",     "log.json",
+	static const char *const names[] = {"config.json",  "options.json",      "runtime",
+					    "address",      "init.pid",          "log.json",
 					    "/w/mountinfo", "/w/p/oom_score_adj"};
 	struct view in = {(const char *)data, size};
 	uint8_t action = take(&in);
@@ -44,6 +29,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	world.short_lived = true;
 	world.helper = action >> 4;
 	world.recv_max = action & 8 ? 3 : 0;
+	world.leave = leave;
+	cmdline = (struct cmdline){.argv0 = "containerd-shim-runc-v2",
+				   .runtime = "io.containerd.runc.v2",
+				   .namespace = "ns",
+				   .id = "a",
+				   .address = "/run/containerd/containerd.sock"};
 	self.namespace = "ns";
 	self.runtime = "/w/runtime";
 	self.v1 = action & 4;

@@ -13,27 +13,56 @@
 
 extern const char *cgroup_prefix;
 
-static const char *const files[] = {
-	"cgroup.procs", "pids.current", "pids.max", "cpu.stat", "cpu.pressure", "memory.stat",
-	"memory.current", "memory.max", "memory.swap.current", "memory.pressure", "rdma.current",
-	"rdma.max", "io.stat", "io.pressure", "hugetlb.2MB.current", "hugetlb.2MB.events",
-	"memory.events", "cgroup.events", "hugetlb.2MB.usage_in_bytes", "cpuacct.usage",
-	"cpuacct.stat", "cpuacct.usage_percpu", "memory.limit_in_bytes", "memory.usage_in_bytes",
-	"memory.oom_control", "blkio.io_service_bytes_recursive", "blkio.throttle.io_serviced",
-	"cgroup.event_control", "memory.peak", "blkio.sectors_recursive",
-	"/w/sys/fs/cgroup/cgroup.controllers", "/w/proc/partitions"};
+static const char *const files[] = {"cgroup.procs",
+				    "pids.current",
+				    "pids.max",
+				    "cpu.stat",
+				    "cpu.pressure",
+				    "memory.stat",
+				    "memory.current",
+				    "memory.max",
+				    "memory.swap.current",
+				    "memory.pressure",
+				    "rdma.current",
+				    "rdma.max",
+				    "io.stat",
+				    "io.pressure",
+				    "hugetlb.2MB.current",
+				    "hugetlb.2MB.events",
+				    "memory.events",
+				    "cgroup.events",
+				    "hugetlb.2MB.usage_in_bytes",
+				    "cpuacct.usage",
+				    "cpuacct.stat",
+				    "cpuacct.usage_percpu",
+				    "memory.limit_in_bytes",
+				    "memory.usage_in_bytes",
+				    "memory.oom_control",
+				    "blkio.io_service_bytes_recursive",
+				    "blkio.throttle.io_serviced",
+				    "cgroup.event_control",
+				    "memory.peak",
+				    "blkio.sectors_recursive",
+				    "/w/sys/fs/cgroup/cgroup.controllers",
+				    "/w/proc/partitions"};
 
 static const char *const controllers[] = {"memory", "cpu",     "cpuacct", "blkio",  "pids",
 					  "rdma",   "hugetlb", "devices", "freezer"};
 
 static void make_dirs(void)
 {
-	static const char *const dirs[] = {
-		"/w/proc", "/w/proc/self", "/w/sys", "/w/sys/fs", "/w/sys/fs/cgroup",
-		"/w/sys/fs/cgroup/c", "/w/sys/fs/cgroup/c/sub", "/w/sys/kernel",
-		"/w/sys/kernel/mm", "/w/sys/kernel/mm/hugepages",
-		"/w/sys/kernel/mm/hugepages/hugepages-2048kB",
-		"/w/sys/kernel/mm/hugepages/hugepages-1048576kB"};
+	static const char *const dirs[] = {"/w/proc",
+					   "/w/proc/self",
+					   "/w/sys",
+					   "/w/sys/fs",
+					   "/w/sys/fs/cgroup",
+					   "/w/sys/fs/cgroup/c",
+					   "/w/sys/fs/cgroup/c/sub",
+					   "/w/sys/kernel",
+					   "/w/sys/kernel/mm",
+					   "/w/sys/kernel/mm/hugepages",
+					   "/w/sys/kernel/mm/hugepages/hugepages-2048kB",
+					   "/w/sys/kernel/mm/hugepages/hugepages-1048576kB"};
 	char path[128];
 
 	if (cgroup_prefix[0])

@@ -25,7 +25,6 @@ static void walk(const struct json *j, int value, int depth)
 	CHECK(raw.at >= j->text.at && raw.at + raw.len <= j->text.at + j->text.len, "outside");
 	json_string(j, value, &t);
 	CHECK(t.len < sizeof(buf) && buf[t.len] == '\0', "a text of %zu bytes", t.len);
-	json_true(j, value);
 	json_get(j, value, "type");
 	for (int v = depth < 20 ? json_first(j, value) : -1; v >= 0; v = json_next(j, value, v))
 		walk(j, v, depth + 1);
@@ -133,7 +132,9 @@ static void fuzz_spec(struct view text, bool terminal)
 
 		CHECK(is_json(spec), "it is no JSON: %.*s", VIEW_FMT(spec));
 		CHECK(json_open(&j, spec) == 0, "it is no JSON to us: %.*s", VIEW_FMT(spec));
-		CHECK(json_true(&j, json_get(&j, 0, "terminal")) == terminal, "the terminal");
+		CHECK(view_is(json_raw(&j, json_get(&j, 0, "terminal")),
+			      terminal ? "true" : "false"),
+		      "the terminal");
 		json_close(&j);
 	}
 	pages_put(f.at, f.cap);

@@ -48,24 +48,6 @@ int shim_main(int argc, char **argv);
 #include "../../shim.c"
 #undef main
 
-void action_start(void)
-{
-}
-
-void action_delete(void)
-{
-}
-
-void action_info(void)
-{
-}
-
-int listen_at(const char *path)
-{
-	(void)path;
-	return -1;
-}
-
 extern const char *cgroup_prefix;
 
 /* ---- what containerd is told ---- */
@@ -95,8 +77,7 @@ static unsigned int instance_of(struct view id)
 
 static struct told *told_of(uint32_t pid)
 {
-	CHECK(pid >= WORLD_PID && pid < WORLD_PID + world_actor_count, "an event with pid %u",
-	      pid);
+	CHECK(pid >= WORLD_PID && pid < WORLD_PID + world_actor_count, "an event with pid %u", pid);
 	return &told[pid - WORLD_PID];
 }
 
@@ -278,8 +259,7 @@ static void client_write(unsigned int c, const char *at, size_t len)
 		client_close(c); /* it sends more than the daemon reads */
 }
 
-static struct ask *ask(unsigned int c, const char *method, struct view payload,
-		       uint64_t timeout_ms)
+static struct ask *ask(unsigned int c, const char *method, struct view payload, uint64_t timeout_ms)
 {
 	static char buf[1 << 15];
 	struct ask *a = &asks[ask_count];
@@ -383,7 +363,9 @@ static void hand_over(const char *path, enum outcome outcome)
 		char space[CMSG_SPACE(sizeof(int))];
 	} control = {0};
 	struct iovec iov = {(char *)"x", 1};
-	struct msghdr msg = {.msg_iov = &iov, .msg_iovlen = 1, .msg_control = &control,
+	struct msghdr msg = {.msg_iov = &iov,
+			     .msg_iovlen = 1,
+			     .msg_control = &control,
 			     .msg_controllen = sizeof(control)};
 	struct cmsghdr *c = CMSG_FIRSTHDR(&msg);
 

@@ -11,7 +11,8 @@
 
 static const char *const urls[] = {
 	"containerd.runc.v1.Options", "types.example/containerd.linux.runc.CreateOptions",
-	"runtimeoptions.v1.Options", "runtimeoptions.v1.Options", "runtimeoptions.v1.Options", "x"};
+	"runtimeoptions.v1.Options",  "runtimeoptions.v1.Options",
+	"runtimeoptions.v1.Options",  "x"};
 
 static bool is_same(const struct text *t, struct view v)
 {
@@ -46,10 +47,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		struct view name = view_trim(o.binary_name);
 
 		options_read("/w/a", &binary, &root);
-		CHECK(is_same(&root, o.root),
-		      "root %.*s is read as %s", VIEW_FMT(o.root), root.at);
-		CHECK(is_same(&binary, name),
-		      "binary %.*s is read as %s", VIEW_FMT(name), binary.at);
+		CHECK(is_same(&root, o.root), "root %.*s is read as %s", VIEW_FMT(o.root), root.at);
+		CHECK(is_same(&binary, name), "binary %.*s is read as %s", VIEW_FMT(name),
+		      binary.at);
 	}
 	world_drop(in);
 	/* The next message takes the place of the file this one has named. */

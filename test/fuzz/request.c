@@ -7,9 +7,10 @@
  */
 #include "daemon.h"
 
-static const char *const methods[] = {
-	"State",  "Create",    "Start",   "Delete", "Pids", "Pause", "Resume",  "Checkpoint", "Kill",
-	"Exec",   "ResizePty", "CloseIO", "Update", "Wait", "Stats", "Connect", "Shutdown"};
+static const char *const methods[] = {"State",     "Create",  "Start",      "Delete", "Pids",
+				      "Pause",     "Resume",  "Checkpoint", "Kill",   "Exec",
+				      "ResizePty", "CloseIO", "Update",     "Wait",   "Stats",
+				      "Connect",   "Shutdown"};
 
 /* Asks, and lets the runtime's calls end. */
 static void ask_now(const char *method, struct view payload, enum outcome outcome)

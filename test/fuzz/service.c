@@ -12,9 +12,14 @@
 
 static const char *const ids[] = {"a", "b"};
 static const char *const execs[] = {NULL, "x", "y", "z"};
-static const char *const outputs[] = {
-	"", "/w/out0", "/w/out1", "file:///w/file", "binary:///w/logger?k=v",
-	"binary-v2:///w/logger", "/w/missing", "odd://x"};
+static const char *const outputs[] = {"",
+				      "/w/out0",
+				      "/w/out1",
+				      "file:///w/file",
+				      "binary:///w/logger?k=v",
+				      "binary-v2:///w/logger",
+				      "/w/missing",
+				      "odd://x"};
 
 /* Client, deadline and name in two bytes. */
 struct head {

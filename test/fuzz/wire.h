@@ -141,7 +141,8 @@ static inline bool peer_frame(struct peer *p, size_t *used, struct frame *f)
 		*used = 0;
 		return false;
 	}
-	*f = (struct frame){get_be32(v.at + 4), (uint8_t)v.at[8], {v.at + FRAME_HEADER, get_be32(v.at)}};
+	*f = (struct frame){
+		get_be32(v.at + 4), (uint8_t)v.at[8], {v.at + FRAME_HEADER, get_be32(v.at)}};
 	*used += FRAME_HEADER + f->data.len;
 	return true;
 }

@@ -25,7 +25,7 @@
 #include <sanitizer/asan_interface.h>
 
 /* The names that the shim's system calls are given by world.syms. */
-#define WORLD(result, name, ...)     \
+#define WORLD(result, name, ...)          \
 	result world_##name(__VA_ARGS__); \
 	result world_##name(__VA_ARGS__)
 
@@ -593,7 +593,9 @@ WORLD(pid_t, vfork, void)
 
 WORLD(_Noreturn void, exit, int status)
 {
-	world_broken(__FILE__, __LINE__, "_exit(%d)", status);
+	if (world.leave)
+		world.leave();
+	world_broken(__FILE__, __LINE__, "exit(%d)", status);
 }
 
 static struct actor *actor_of(pid_t pid)

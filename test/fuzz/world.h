@@ -16,9 +16,9 @@
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 /* What must hold for any input. Ends the program like a crash does. */
-#define CHECK(condition, ...)                                        \
-	do {                                                         \
-		if (!(condition))                                    \
+#define CHECK(condition, ...)                                          \
+	do {                                                           \
+		if (!(condition))                                      \
 			world_broken(__FILE__, __LINE__, __VA_ARGS__); \
 	} while (0)
 _Noreturn void world_broken(const char *file, int line, const char *fmt, ...) PRINTF(3, 4);
@@ -47,8 +47,8 @@ ssize_t world_real_write(int fd, const void *buf, size_t len);
 struct actor {
 	pid_t pid;
 	bool runs, zombie, reaped;
-	int status;       /* as waitpid(2) gives it */
-	int fds[6];       /* what it holds open; -1: nothing */
+	int status; /* as waitpid(2) gives it */
+	int fds[6]; /* what it holds open; -1: nothing */
 	int argc;
 	char *argv[WORLD_ARGS];
 	/* Of a container's process: */
@@ -58,25 +58,26 @@ struct actor {
 extern struct actor world_actors[WORLD_PIDS];
 extern unsigned int world_actor_count;
 
-struct actor *world_actor(void);                     /* one more; NULL: the table is full */
-void world_actor_end(struct actor *a, int status);   /* it exits */
-pid_t world_fork(const struct spawn *s);             /* what vfork(2) is to runtime.c */
+struct actor *world_actor(void);                   /* one more; NULL: the table is full */
+void world_actor_end(struct actor *a, int status); /* it exits */
+pid_t world_fork(const struct spawn *s);           /* what vfork(2) is to runtime.c */
 
 /* ---- how it behaves ---- */
 
 extern struct world {
 	uint64_t clock_ms;
-	bool time_flows;      /* with nothing ready, the clock jumps to the timer */
-	bool quiet;           /* the last poll had nothing ready, and no timer */
+	bool time_flows;           /* with nothing ready, the clock jumps to the timer */
+	bool quiet;                /* the last poll had nothing ready, and no timer */
 	size_t recv_max, send_max; /* bytes at a time; 0: as they come */
 	size_t received;           /* by recv(2), in all */
-	struct view input;    /* what there is to read at fd 0 */
-	uint8_t helper;       /* exit status of whatever is started by vfork(2) itself */
-	uint32_t mounts;      /* a bit for each call of the mount family: does it fail? */
-	unsigned int unmounts; /* so many succeed, and then there is nothing more to unmount */
+	struct view input;         /* what there is to read at fd 0 */
+	uint8_t helper;            /* exit status of whatever is started by vfork(2) itself */
+	uint32_t mounts;           /* a bit for each call of the mount family: does it fail? */
+	unsigned int unmounts;     /* so many succeed, and then there is nothing more to unmount */
 	bool no_fork;
+	void (*leave)(void);     /* instead of the end of the process; does not return */
 	void (*meanwhile)(void); /* what others do while the daemon waits */
-	bool short_lived; /* no daemon: what it leaves open and allocated goes with it */
+	bool short_lived;        /* no daemon: what it leaves open and allocated goes with it */
 } world;
 
 /* ---- inputs ---- */
