@@ -350,8 +350,10 @@ TABLE(scratch) struct scratch scratch;
 
 void pages_forget(void *at, size_t len)
 {
-	uintptr_t from = ((uintptr_t)at + PAGE - 1) & ~(uintptr_t)(PAGE - 1);
-	uintptr_t to = ((uintptr_t)at + len) & ~(uintptr_t)(PAGE - 1);
+	/* The kernel's pages may be larger than ours, and it would round what we ask up to them. */
+	uintptr_t page = (uintptr_t)getpagesize();
+	uintptr_t from = ((uintptr_t)at + page - 1) & ~(page - 1);
+	uintptr_t to = ((uintptr_t)at + len) & ~(page - 1);
 
 	if (to > from)
 		madvise((void *)from, to - from, MADV_DONTNEED);

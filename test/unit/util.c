@@ -656,6 +656,41 @@ static void pages_come_and_go(void **state)
 	assert_null(pages_get(SIZE_MAX / 2));
 }
 
+static int kernel_page = PAGE;
+
+/* In front of the C library's. */
+int getpagesize(void)
+{
+	return kernel_page;
+}
+
+static bool all_are(const char *at, size_t len, char wanted)
+{
+	for (size_t i = 0; i < len; i++)
+		if (at[i] != wanted)
+			return false;
+	return true;
+}
+
+/* A kernel with larger pages would take what lies around a smaller one, too. */
+static void large_pages(void **state)
+{
+	char *all = pages_get(32 * PAGE);
+	char *at = all + (16 * PAGE - (uintptr_t)all % (16 * PAGE));
+
+	(void)state;
+	kernel_page = 4 * PAGE;
+	memset(at, 'x', 16 * PAGE);
+	pages_forget(at + PAGE, 6 * PAGE);
+	assert_true(all_are(at, 16 * PAGE, 'x'));
+	pages_forget(at + PAGE, 8 * PAGE);
+	assert_true(all_are(at, 4 * PAGE, 'x'));
+	assert_true(all_are(at + 4 * PAGE, 4 * PAGE, '\0'));
+	assert_true(all_are(at + 8 * PAGE, 8 * PAGE, 'x'));
+	kernel_page = PAGE;
+	pages_put(all, 32 * PAGE);
+}
+
 /* Whole pages within the range are zero again; what stands beside them is as it was. */
 static void pages_forgotten(void **state)
 {
@@ -1234,6 +1269,7 @@ int main(void)
 		cmocka_unit_test(write_all_goes_on),
 		cmocka_unit_test(fd_close_is_quiet),
 		cmocka_unit_test(pages_come_and_go),
+		cmocka_unit_test(large_pages),
 		cmocka_unit_test(pages_forgotten),
 		cmocka_unit_test(log_lines),
 		cmocka_unit_test(log_debug_is_asked_for),
