@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 #
 # make            build/nanoshim: one static-pie binary against musl
+# make ARCH=...   build/ARCH/nanoshim for another machine: amd64, arm64, armhf, i386 or riscv64
+# make release    all of these in build/release/, the same bytes wherever they are made
 # make test       unit and integration tests (root; installs what is missing)
 # make lint       clang-format, clang-tidy, cppcheck, scan-build, and the order of the layers
 # make fuzz       looks for inputs that do harm: clang, FUZZ_TIME=900 seconds a target
@@ -10,20 +12,43 @@
 
 VERSION = 0.1.0
 PREFIX ?= /usr/local
+
+# ---- the machine it is for -----------------------------------------------------------------------
+# Another one needs its cross compiler (test/deps cross) and has its musl and nanopb unpacked.
+MACHINE := $(shell dpkg --print-architecture)
+ARCH = $(MACHINE)
+ARCHES = amd64 arm64 armhf i386 riscv64
+TRIPLE_amd64 = x86_64-linux-gnu
+TRIPLE_arm64 = aarch64-linux-gnu
+TRIPLE_armhf = arm-linux-gnueabihf
+TRIPLE_i386 = i386-linux-gnu
+TRIPLE_riscv64 = riscv64-linux-gnu
+GNU = $(TRIPLE_$(ARCH))
+ifeq ($(GNU),)
+$(error ARCH=$(ARCH) is none of $(ARCHES))
+endif
+ifeq ($(ARCH),$(MACHINE))
 B = build
+else
+B = build/$(ARCH)
+CROSS = $(GNU:i386%=i686%)-
+SYS = build/sysroot/$(ARCH)
+SYSROOT = $(SYS)/.done
+endif
+LIBC = $(subst -gnu,-musl,$(GNU))
+MUSL = $(SYS)/usr/lib/$(LIBC)
+LIBDIR = $(SYS)/usr/lib/$(GNU)
+LINK = $(CROSS)gcc
+CC = $(LINK) -nostdinc -isystem $(SYS)/usr/include/$(LIBC) \
+	-isystem $(shell $(LINK) -print-file-name=include)
+
+# ---- the program ----------------------------------------------------------------------------------
 
 SRC = util.c json.c loop.c ttrpc.c runtime.c options.c io.c mount.c cgroup.c event.c op.c container.c verb.c create.c life.c task.c action.c shim.c
 PROTO = ttrpc types task events options
 PB = $(PROTO:%=$(B)/pb/%.pb.c)
 OBJ = $(SRC:%.c=$(B)/%.o) $(PB:.c=.o)
 NAMES = containerd-shim-runc-v2 containerd-shim-runc-v1 containerd-shim-crun-v2 containerd-shim-nano-v2
-
-TRIPLE = x86_64-linux
-MUSL = /usr/lib/$(TRIPLE)-musl
-LIBDIR = /usr/lib/$(TRIPLE)-gnu
-CC = musl-gcc
-LINK = gcc
-PYTHON = /usr/bin/python3
 
 # The kernel's and nanopb's headers by links in a folder of their own: the whole of /usr/include
 # would let glibc's headers leak in.
@@ -32,20 +57,23 @@ KLINKS = linux asm-generic asm pb.h pb_common.h pb_decode.h pb_encode.h jsmn.h
 
 WARN = -std=gnu11 -Wall -Wextra -Werror -Wshadow -Wstrict-prototypes -Wmissing-prototypes \
 	-Wpointer-arith -Wwrite-strings -Wformat=2 -Wswitch-enum -Wvla -Wundef -Wstack-usage=3072
-CFLAGS = -Os -fPIE -fstack-protector-strong -ffunction-sections -fdata-sections \
+# Hidden: nothing but relative relocations may be left, a static program applies no others.
+CFLAGS = -Os -fPIE -fvisibility=hidden -fstack-protector-strong -ffunction-sections -fdata-sections \
 	-fno-asynchronous-unwind-tables -fno-unwind-tables -fmerge-all-constants -fno-inline-functions-called-once
 CPPFLAGS = -D_GNU_SOURCE -DVERSION='"$(VERSION)"' -I. -I$(B)/pb -idirafter $(K)
 # Sorted by alignment, the large tables lie together, and all small variables in one page or two.
 LDFLAGS = -nostdlib -nostartfiles -static-pie -s -Wl,--gc-sections,--build-id=none \
 	-Wl,--no-dynamic-linker,-z,relro,-z,now,-z,noexecstack,--sort-section=alignment
 
+LINKLIBS = -Wl,--start-group $(LIBDIR)/libprotobuf-nanopb.a $(MUSL)/libc.a \
+	$$($(LINK) -print-libgcc-file-name) -Wl,--end-group $(MUSL)/crtn.o
+
 all: $(B)/nanoshim
 
 $(B)/nanoshim: $(OBJ)
 	@echo "  LD $@"
 	@$(LINK) $(LDFLAGS) -o $@ $(MUSL)/rcrt1.o $(MUSL)/crti.o $(OBJ) \
-		$(LIBDIR)/libprotobuf-nanopb.a $(MUSL)/libc.a \
-		$$($(LINK) -print-libgcc-file-name) $(MUSL)/crtn.o
+		$(LINKLIBS)
 
 $(B)/%.o: %.c $(K)/.done $(B)/pb/.done
 	@echo "  CC $<"
@@ -64,11 +92,22 @@ $(B)/pb/.done: $(wildcard proto/*)
 	@PATH=/usr/bin:/bin protoc --nanopb_out=$(@D) --nanopb_opt=-Iproto -Iproto $(PROTO:%=%.proto)
 	@touch $@
 
-$(K)/.done:
+$(K)/.done: $(SYSROOT)
 	@mkdir -p $(@D)
 	@for f in $(KLINKS); do \
-		d=/usr/include; [ $$f = asm ] && d=/usr/include/$(TRIPLE)-gnu; ln -sf $$d/$$f $(K)/; \
+		for d in $(SYS:%=$(CURDIR)/%)/usr/include /usr/include; do \
+			for p in $$d/$(GNU)/$$f $$d/$$f $$d/nanopb/$$f; do \
+				[ -e $$p ] && ln -sfn $$p $(K)/$$f && break 2; \
+			done; \
+		done || { echo "no <$$f>" >&2; exit 1; }; \
 	done
+	@touch $@
+
+# Debian 12 does not have riscv64 yet.
+build/sysroot/%/.done:
+	@echo "  GET $(@D)"
+	@. /etc/os-release; [ $* != riscv64 ] || VERSION_CODENAME=trixie; \
+		test/density/getroot.sh $* $(@D) $$VERSION_CODENAME musl-dev linux-libc-dev libnanopb-dev
 	@touch $@
 
 # ---- unit tests: the host's C library, so that cmocka, the sanitizers and valgrind work --------
@@ -156,6 +195,28 @@ fuzz:
 	@$(MAKE) $(FUZZ:%=$(B)/fuzz/fuzz-%)
 	@test/fuzz/run $(FUZZ_TIME) $(FUZZ)
 
+# ---- unit tests for another machine: linked as the program is, run under qemu-user --------------
+# Not what needs to know what the emulator has open, forks, or puts in the way of system calls.
+ARCHUNIT = $(patsubst test/unit/%.c,$(B)/arch/unit-%,\
+	$(filter-out test/unit/mount.c test/unit/runtime.c,$(wildcard test/unit/*.c)))
+ARCHFLAGS = $(WARN) -Wno-stack-usage -O1 -fPIE -Itest/arch -DUNIT_TEST $(CPPFLAGS)
+ARCHOBJ = $(patsubst %.c,$(B)/arch/%.o,$(filter-out action.c shim.c,$(SRC)))
+
+$(B)/arch/%.o: %.c $(wildcard *.h) $(K)/.done $(B)/pb/.done
+	@mkdir -p $(@D)
+	@$(CC) $(ARCHFLAGS) -c -o $@ $<
+
+$(B)/arch/unit-%: test/unit/%.c $(wildcard test/unit/*.h) test/arch/cmocka.h shim.c $(ARCHOBJ) \
+		$(PB:.c=.o)
+	@echo "  CC $@"
+	@$(CC) $(ARCHFLAGS) -c -o $@.o $<
+	@$(LINK) $(LDFLAGS) -o $@ $(MUSL)/rcrt1.o $(MUSL)/crti.o $@.o \
+		$$(echo $(ARCHOBJ) | tr ' ' '\n' | grep -vxF \
+			"$$(sed -n 's|^#include "../../\(.*\)\.c"|$(B)/arch/\1.o|p' $<)") \
+		$(PB:.c=.o) $(LINKLIBS)
+
+unit-arch: $(ARCHUNIT)
+
 deps:
 	@test/deps
 
@@ -201,5 +262,7 @@ clean:
 	rm -rf $(B)
 
 .PHONY: all unit replay fuzz deps test lint demo install clean
+
+.PHONY: all unit unit-arch deps test demo install clean
 .SECONDARY:
 -include $(wildcard $(B)/*.d)

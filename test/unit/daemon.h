@@ -273,9 +273,12 @@ static inline void daemon_main_begins(int argc, char **argv)
 	char text[16];
 
 	if (argc < 4 || strcmp(argv[1], "--orphan") != 0) {
-		ssize_t n = readlink("/proc/self/exe", program, sizeof(program) - 1);
+		const char *emulator = getenv("EMULATOR"); /* this is another machine's program */
+		char exe[256];
+		ssize_t n = readlink("/proc/self/exe", exe, sizeof(exe));
 
-		program[n > 0 ? n : 0] = '\0';
+		snprintf(program, sizeof(program), "%s %.*s", emulator ? emulator : "", (int)n,
+			 exe);
 		close_others();
 		return;
 	}

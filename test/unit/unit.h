@@ -29,6 +29,11 @@
 
 #include "shim.h"
 
+/* Where time_t has been made wider than it was, the call that knows it has another name. */
+#ifndef SYS_clock_gettime
+#define SYS_clock_gettime SYS_clock_gettime64
+#endif
+
 /* cmocka's own gets in the way of functions of that name. */
 #undef fail
 #undef fail_msg
@@ -44,6 +49,9 @@
 		if (!strstr(getenv("KNOWN_BUGS") ? getenv("KNOWN_BUGS") : "", __func__)) \
 			skip();                                                          \
 	} while (0)
+
+/* An emulator of another machine makes a fork of vfork(2): what the child finds out is lost. */
+#define EMULATED() (getenv("EMULATOR") != NULL)
 
 #define assert_view(v, text) assert_view_(v, text, __FILE__, __LINE__)
 

@@ -325,7 +325,7 @@ static void formats(void **state)
 			same("%04d|%02d|%09ld", (int)(n & INT_MAX), (int)(n & INT_MAX), n);
 		same("%08x|%04x", (unsigned int)n, (unsigned int)n);
 	}
-	same("%08lx", 0xfedcba9876543210);
+	same("%08lx", (unsigned long)0xfedcba9876543210);
 }
 
 static void format_of_negatives_filled_up(void **state)
