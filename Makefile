@@ -44,7 +44,7 @@ CC = $(LINK) -nostdinc -isystem $(SYS)/usr/include/$(LIBC) \
 
 # ---- the program ----------------------------------------------------------------------------------
 
-SRC = util.c json.c loop.c ttrpc.c runtime.c options.c io.c mount.c cgroup.c event.c op.c container.c verb.c create.c life.c task.c action.c shim.c
+SRC = util.c relocate.c json.c loop.c ttrpc.c runtime.c options.c io.c mount.c cgroup.c event.c op.c container.c verb.c create.c life.c task.c action.c shim.c
 PROTO = ttrpc types task events options
 PB = $(PROTO:%=$(B)/pb/%.pb.c)
 OBJ = $(SRC:%.c=$(B)/%.o) $(PB:.c=.o)
@@ -58,32 +58,40 @@ KLINKS = linux asm-generic asm pb.h pb_common.h pb_decode.h pb_encode.h jsmn.h
 WARN = -std=gnu11 -Wall -Wextra -Werror -Wshadow -Wstrict-prototypes -Wmissing-prototypes \
 	-Wpointer-arith -Wwrite-strings -Wformat=2 -Wswitch-enum -Wvla -Wundef -Wstack-usage=3072
 # Hidden: nothing but relative relocations may be left, a static program applies no others.
-CFLAGS = -Os -fPIE -fvisibility=hidden -fstack-protector-strong -ffunction-sections -fdata-sections \
-	-fno-asynchronous-unwind-tables -fno-unwind-tables -fmerge-all-constants -fno-inline-functions-called-once
+CFLAGS = -Oz -fPIE -fvisibility=hidden -fstack-protector-strong -ffunction-sections -fdata-sections \
+	-fno-asynchronous-unwind-tables -fno-unwind-tables -fmerge-all-constants \
+	-fno-inline-functions-called-once -fno-optimize-sibling-calls -fno-move-loop-invariants \
+	$(CFLAGS_$(ARCH))
+CFLAGS_amd64 = -malign-data=abi
+CFLAGS_i386 = -malign-data=abi
 CPPFLAGS = -D_GNU_SOURCE -DVERSION='"$(VERSION)"' -I. -I$(B)/pb -idirafter $(K)
-# Sorted by alignment, the large tables lie together, and all small variables in one page or two.
-LDFLAGS = -nostdlib -nostartfiles -static-pie -s -Wl,--gc-sections,--build-id=none \
-	-Wl,--no-dynamic-linker,-z,relro,-z,now,-z,noexecstack,--sort-section=alignment
+# Few segments and few pages: nanoshim.ld. A static program's start-up code does not protect what has
+# been relocated, so that RELRO would be no more than a gap.
+LDFLAGS = -nostdlib -nostartfiles -static-pie -s -T nanoshim.ld -Wl,--gc-sections,--build-id=none \
+	-Wl,--no-dynamic-linker,--sort-section=alignment,-z,norelro,-z,now,-z,noseparate-code,-z,noexecstack \
+	$(LDFLAGS_$(ARCH))
+LDFLAGS_amd64 = -Wl,-z,pack-relative-relocs
+LDFLAGS_i386 = -Wl,-z,pack-relative-relocs
 
 LINKLIBS = -Wl,--start-group $(LIBDIR)/libprotobuf-nanopb.a $(MUSL)/libc.a \
 	$$($(LINK) -print-libgcc-file-name) -Wl,--end-group $(MUSL)/crtn.o
 
 all: $(B)/nanoshim
 
-$(B)/nanoshim: $(OBJ)
+$(B)/nanoshim: $(OBJ) nanoshim.ld
 	@echo "  LD $@"
 	@$(LINK) $(LDFLAGS) -o $@ $(MUSL)/rcrt1.o $(MUSL)/crti.o $(OBJ) \
 		$(LINKLIBS)
 
-$(B)/%.o: %.c $(K)/.done $(B)/pb/.done
+$(B)/%.o: %.c Makefile $(K)/.done $(B)/pb/.done
 	@echo "  CC $<"
-	@$(CC) $(WARN) $(CFLAGS) $(CPPFLAGS) -MMD -c -o $@ $<
+	@$(CC) $(WARN) $(CFLAGS) $(CPPFLAGS) -MMD -MP -c -o $@ $<
 
 # Short-lived processes need not be frugal.
 $(B)/action.o: WARN += -Wno-stack-usage
 
 # nanopb's descriptors are written by its generator: our warnings are not its concern.
-$(B)/pb/%.o: $(B)/pb/.done
+$(B)/pb/%.o: Makefile $(B)/pb/.done
 	@$(CC) $(CFLAGS) $(CPPFLAGS) -c -o $@ $(B)/pb/$*.c
 
 # PATH: the generator's interpreter is the distribution's python3, whatever comes first elsewhere.

@@ -396,6 +396,7 @@ int main(int argc, char **argv)
 {
 	sigset_t none;
 
+	relocate();
 	sigemptyset(&none);
 	sigprocmask(SIG_SETMASK, &none, NULL);
 	signal(SIGCHLD, SIG_DFL); /* ignored, no child could be waited for */

@@ -85,6 +85,11 @@ void pages_forget(void *at, size_t len);
 /* The same for what the stack needed once, below the caller's frame. */
 void stack_forget(void);
 
+/* ---- the program itself (relocate.c) ---- */
+
+/* To be called first of all, where main() begins. */
+void relocate(void);
+
 /* ---- files ---- */
 
 void fd_close(int *fd); /* closes *fd if >= 0 and sets it to -1; errno is kept */
