@@ -14,7 +14,7 @@ containerd_wrapper() { # FILE
 		#!/bin/sh
 		if ! [ -e "\$NANOSHIM_LAB/net" ]; then
 		        : >"\$NANOSHIM_LAB/net"
-		        unshare --net="\$NANOSHIM_LAB/net" ip link set lo up
+		        unshare --net="\$NANOSHIM_LAB/net" busybox ip link set lo up
 		fi
 		exec nsenter --net="\$NANOSHIM_LAB/net" -- $CONTAINERD "\$@"
 	EOF
