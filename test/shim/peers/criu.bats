@@ -101,6 +101,28 @@ events_have() { [[ $(events_of "$1") =~ $2 ]]; } # ID REGEX
 	ctr image rm "checkpoint-$ID" >/dev/null
 }
 
+@test "input and output go on after a restore" {
+	local client
+	ctr_run -d "$ID" sh -c '
+		i=0; while read -r x; do i=$((i + 1)); echo $i $x; [ "$x" != end ] || exit 9; done'
+	ctr container checkpoint --image --rw --task "$ID" "checkpoint-$ID" >/dev/null
+	ctr_rm "$ID"
+	nothing_left
+	ctr container restore --rw --live "$ID" "checkpoint-$ID" </dev/null >/dev/null
+	mkfifo "$LAB/in"
+	ctr task attach "$ID" <"$LAB/in" >"$LAB/out" &
+	client=$!
+	exec 8>"$LAB/in"
+	echo one >&8
+	wait_for 20 grep -qx '1 one' "$LAB/out"
+	echo end >&8
+	exits_with 9 wait "$client" # ... which deletes the task
+	exec 8>&-
+	ctr container rm "$ID"
+	ctr image rm "checkpoint-$ID" >/dev/null
+	rm "$LAB/in"
+}
+
 @test "a checkpoint that fails: the reason, and the container goes on" {
 	counter "$ID"
 	printf '#!/bin/sh\nexit 1\n' >"$LAB/bin/criu"
