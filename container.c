@@ -373,6 +373,15 @@ void reap(void)
 	loop_timer(now + 100);
 }
 
+/* Is it one that runs for the shim itself? */
+static bool is_helper(pid_t pid)
+{
+	for (unsigned int i = 0; i < procs_end; i++)
+		if (slots.procs[i].used && slots.procs[i].io.logger == pid)
+			return true;
+	return op_has_child(pid);
+}
+
 int proc_set_pid(struct proc *p, pid_t pid, uint32_t serial)
 {
 	siginfo_t info;
@@ -385,7 +394,8 @@ int proc_set_pid(struct proc *p, pid_t pid, uint32_t serial)
 		stash[i] = stash[--stashed];
 		return 0;
 	}
-	if (proc_of(pid) || waitid(P_PID, (id_t)pid, &info, WEXITED | WNOHANG | WNOWAIT) < 0)
+	if (proc_of(pid) || is_helper(pid) ||
+	    waitid(P_PID, (id_t)pid, &info, WEXITED | WNOHANG | WNOWAIT) < 0)
 		return -ECHILD;
 	p->pid = pid;
 	return 0;

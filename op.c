@@ -150,19 +150,29 @@ void op_done(struct op *op, const struct pb_msgdesc_s *desc, const void *msg)
 		ops_end--;
 }
 
+static struct op *op_of_child(pid_t pid)
+{
+	for (unsigned int i = 0; i < ops_end; i++)
+		if (ops[i].step && ops[i].run.pid == pid)
+			return &ops[i];
+	return NULL;
+}
+
+bool op_has_child(pid_t pid)
+{
+	return op_of_child(pid);
+}
+
 bool op_child_ended(pid_t pid, int status)
 {
-	for (unsigned int i = 0; i < ops_end; i++) {
-		struct op *op = &ops[i];
+	struct op *op = op_of_child(pid);
 
-		if (!op->step || op->run.pid != pid)
-			continue;
-		op->run.pid = 0;
-		op->run.status = status;
-		op->waits &= (uint8_t)~WAIT_CHILD;
-		return true;
-	}
-	return false;
+	if (!op)
+		return false;
+	op->run.pid = 0;
+	op->run.status = status;
+	op->waits &= (uint8_t)~WAIT_CHILD;
+	return true;
 }
 
 uint32_t op_newest(void)

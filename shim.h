@@ -269,6 +269,7 @@ void op_error(struct op *op, enum code code, const char *fmt, ...) PRINTF(3, 4);
 struct text *op_error_text(struct op *op, enum code code); /* the same, to be appended to */
 /* Sends the reply, or the error, and frees the op. */
 void op_done(struct op *op, const struct pb_msgdesc_s *desc, const void *msg);
+bool op_has_child(pid_t pid);               /* is it the runtime of one? */
 bool op_child_ended(pid_t pid, int status); /* false: no op's */
 uint32_t op_newest(void);                   /* the serial of the latest op */
 bool op_launching_since(uint32_t serial); /* is one that came no later than that still launching? */
