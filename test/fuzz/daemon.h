@@ -439,7 +439,7 @@ static void run_end(struct actor *a, enum outcome outcome)
 	if (is_verb(a, "create") || is_verb(a, "exec") || is_verb(a, "restore"))
 		make_process(a, outcome);
 	else if (is_verb(a, "delete"))
-		kill_processes(a->argv[a->argc - 1], SIGKILL, false);
+		kill_processes(a->argv[a->argc - 1], SIGKILL, true);
 	else if (is_verb(a, "kill") && a->argc > 2)
 		kill_processes(a->argv[a->argc - 2], atoi(a->argv[a->argc - 1]),
 			       arg_behind(a, "--all") != NULL);
@@ -579,6 +579,7 @@ static void daemon_begin(void)
 	world_begin();
 	world.meanwhile = peers_turn;
 	make_cgroup();
+	log_debug = getenv("FUZZ_LOG") != NULL;
 	self.namespace = "ns";
 	self.runtime = "/w/runtime/runc";
 	strcpy(self.socket_dir, "/w");
@@ -591,6 +592,7 @@ static void daemon_begin(void)
 	events_listener = unix_listen("/w/events");
 	event_init("/w/events");
 	server_listen(unix_listen("/w/socket"), "/w/socket");
+	client_open(CLIENT_JUDGE); /* later it may be too late */
 }
 
 /* What nobody has deleted so far. */
@@ -634,9 +636,10 @@ static void daemon_end(void)
 {
 	bool early = stopped;
 
+	settle();
+	early |= stopped;
 	if (!early) {
-		settle();
-		CHECK(stopped || ops_count() == 0, "%u requests are unfinished", ops_count());
+		CHECK(ops_count() == 0, "%u requests are unfinished", ops_count());
 		delete_all();
 		if (!stopped)
 			ask(CLIENT_JUDGE, "Shutdown", (struct view){0}, 0);

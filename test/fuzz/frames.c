@@ -138,6 +138,8 @@ static void take_events(int listener)
 		struct view any = get_bytes(get_bytes(get_bytes(f.data, 3), 1), 4);
 		unsigned int number = (unsigned int)get_number(get_bytes(any, 2), 2);
 
+		if (f.type != FRAME_REQUEST)
+			continue; /* a complaint about an answer that was too long */
 		CHECK(number == newest || number == newest + 1, "event %u after event %u", number,
 		      newest);
 		newest = number;
@@ -209,6 +211,7 @@ static void fuzz_events(struct view in)
 	}
 	/* Now containerd behaves: everything comes, but for what it has seen and refused. */
 	fd_close(&containerd.fd);
+	world.recv_max = world.send_max = 0;
 	for (int i = 0; !event_idle(); i++) {
 		CHECK(i < 10000, "events are stuck");
 		world.clock_ms += 1000;

@@ -74,7 +74,8 @@ static inline size_t put_request(char *to, uint32_t stream, const char *method, 
 /* The number in field `tag` of what the shim has written; 0: it is not there. */
 static inline uint64_t get_number(struct view msg, unsigned int tag)
 {
-	const unsigned char *at = (const unsigned char *)msg.at, *end = at + msg.len;
+	const unsigned char *at = (const unsigned char *)msg.at;
+	const unsigned char *end = msg.len > 0 ? at + msg.len : at;
 
 	while (at < end) {
 		uint64_t n[2] = {0, 0};

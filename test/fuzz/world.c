@@ -12,6 +12,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/inotify.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -267,6 +268,13 @@ WORLD(int, rename, const char *from, const char *to)
 		return -1;
 	note_made(new);
 	return 0;
+}
+
+WORLD(int, inotify_add_watch, int fd, const char *path, uint32_t mask)
+{
+	const char *at = real(path);
+
+	return at ? inotify_add_watch(fd, at, mask) : -1;
 }
 
 WORLD(int, link, const char *from, const char *to)
