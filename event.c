@@ -149,7 +149,9 @@ void event_push(const char *topic, const char *name, const pb_msgdesc_t *desc, c
 	out = pb_ostream_from_buffer((pb_byte_t *)queue.at + queue.tail + sizeof(len), size);
 	if (pb_encode(&out, &ForwardRequest_msg, &forward))
 		queue.tail += sizeof(len) + size;
-	event_flush();
+	/* Not while one is out: its answer may have come, and be read only later in this turn. */
+	if (!in_flight)
+		event_flush();
 }
 
 bool event_idle(void)
