@@ -265,7 +265,7 @@ static void step(struct view *in)
 		break;
 	case 30:
 		how = take(in);
-		world.recv_max = how & 15;
+		world.recv_max = how & 15 ? 9 + (how & 15) : 0;
 		world.send_max = how >> 4;
 		break;
 	case 31:

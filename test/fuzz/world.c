@@ -32,7 +32,7 @@
 
 #define NAMES_MAX 256
 #define ROOM (NAMES_MAX - 64) /* for files; sockets and links come in small numbers */
-#define FDS_MAX 256
+#define FDS_MAX 128
 #define PAGES_MAX 1024
 
 struct world world;
