@@ -500,7 +500,6 @@ static void daemon_turn(void)
 	if (!world.time_flows)
 		loop_timer(now + 20);
 	turn();
-	peers_turn();
 	if (task_shutdown && container_count() == 0) {
 		world.time_flows = true;
 		finish();

@@ -10,6 +10,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include <sanitizer/common_interface_defs.h>
+
 static unsigned int replay_file(const char *dir, const char *name)
 {
 	static char data[1 << 20];
@@ -35,6 +37,7 @@ int main(int argc, char **argv)
 {
 	unsigned int n = 0;
 
+	__sanitizer_set_death_callback(world_remove);
 	for (int i = 1; i < argc; i++) {
 		DIR *dir = opendir(argv[i]);
 		const struct dirent *entry;

@@ -4,6 +4,7 @@
  */
 #include "world.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -32,10 +33,29 @@
 
 #define NAMES_MAX 256
 #define ROOM (NAMES_MAX - 64) /* for files; sockets and links come in small numbers */
-#define FDS_MAX 128
+#define FDS_MAX 1024
 #define PAGES_MAX 1024
 
 struct world world;
+
+/* ---- files ---- */
+
+static char root[80];
+static char *made[NAMES_MAX]; /* names that this input has made */
+static unsigned int made_count;
+static bool was_open[FDS_MAX]; /* before the input */
+
+void world_remove(void)
+{
+	char command[128];
+
+	if (!root[0])
+		return;
+
+	snprintf(command, sizeof(command), "rm -rf %s", root);
+	if (system(command) != 0)
+		fprintf(stderr, "%s stays\n", root);
+}
 
 void world_broken(const char *file, int line, const char *fmt, ...)
 {
@@ -46,23 +66,8 @@ void world_broken(const char *file, int line, const char *fmt, ...)
 	vfprintf(stderr, fmt, args);
 	va_end(args);
 	fprintf(stderr, "\n");
+	world_remove();
 	abort();
-}
-
-/* ---- files ---- */
-
-static char root[80];
-static char *made[NAMES_MAX]; /* names that this input has made */
-static unsigned int made_count;
-static bool was_open[FDS_MAX]; /* before the input */
-
-static void remove_root(void)
-{
-	char command[128];
-
-	snprintf(command, sizeof(command), "rm -rf %s", root);
-	if (system(command) != 0)
-		fprintf(stderr, "%s stays\n", root);
 }
 
 static void prepare(void)
@@ -74,7 +79,7 @@ static void prepare(void)
 		 : access("/dev/shm", W_OK) == 0 ? "/dev/shm"
 						 : "/tmp");
 	CHECK(mkdtemp(root), "%s: %s", root, strerror(errno));
-	atexit(remove_root);
+	atexit(world_remove);
 	signal(SIGPIPE, SIG_IGN);
 	world.clock_ms = 1000000;
 	world_dir("/w/a");
@@ -667,12 +672,28 @@ WORLD(int, waitid, idtype_t type, id_t id, siginfo_t *info, int options)
 
 /* ---- from input to input ---- */
 
+/* The descriptors of this process. */
+static void look_at_fds(bool *is_open)
+{
+	static struct dir dir = {.fd = -1};
+	const struct dirent *entry;
+
+	memset(is_open, 0, FDS_MAX);
+	if (dir.fd < 0)
+		dir.fd = open("/proc/self/fd", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	lseek(dir.fd, 0, SEEK_SET);
+	dir.at = dir.len = 0;
+	while ((entry = dir_next(&dir))) {
+		CHECK(atoi(entry->d_name) < FDS_MAX, "descriptor %s", entry->d_name);
+		is_open[atoi(entry->d_name)] = true;
+	}
+}
+
 void world_begin(void)
 {
 	prepare();
 	world = (struct world){.clock_ms = world.clock_ms, .unmounts = 8};
-	for (int fd = 0; fd < FDS_MAX; fd++)
-		was_open[fd] = fcntl(fd, F_GETFD) >= 0;
+	look_at_fds(was_open);
 }
 
 static void forget_actors(void)
@@ -688,13 +709,14 @@ static void forget_actors(void)
 
 void world_end(void)
 {
-	forget_actors();
-	for (int fd = 0; fd < FDS_MAX; fd++) {
-		bool is_open = fcntl(fd, F_GETFD) >= 0;
+	bool is_open[FDS_MAX];
 
-		CHECK(world.short_lived || is_open == was_open[fd], "descriptor %d is %s", fd,
-		      is_open ? "left open" : "closed");
-		if (is_open && !was_open[fd])
+	forget_actors();
+	look_at_fds(is_open);
+	for (int fd = 0; fd < FDS_MAX; fd++) {
+		CHECK(world.short_lived || is_open[fd] == was_open[fd], "descriptor %d is %s", fd,
+		      is_open[fd] ? "left open" : "closed");
+		if (is_open[fd] && !was_open[fd])
 			close(fd);
 	}
 	CHECK(world.short_lived || pages_count == 0, "%zu bytes of pages are left",

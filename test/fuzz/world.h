@@ -28,8 +28,9 @@ _Noreturn void world_broken(const char *file, int line, const char *fmt, ...) PR
 /* "/w" is the world's own directory; relative paths are those of the bundle "/w/a". Everything else
  * is refused with EACCES, but for /dev/null and the like. /proc/PID and /w/proc/PID are "/w/p", of
  * whatever process. */
-void world_begin(void); /* at the beginning of each input */
-void world_end(void);   /* removes what it left, and checks that no descriptor is left open */
+void world_begin(void);  /* at the beginning of each input */
+void world_end(void);    /* removes what it left, and checks that no descriptor is left open */
+void world_remove(void); /* the directory itself, before the process ends */
 void world_file(const char *path, const void *at, size_t len);
 void world_dir(const char *path); /* one that stays from input to input, like FIFOs */
 void world_fifo(const char *path);
