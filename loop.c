@@ -160,6 +160,16 @@ static void idle_init(void)
 }
 #endif
 
+/* Lets in what is pending: ppoll(2) itself does so only if no descriptor is ready, and a stream that
+ * never pauses would keep every exit from being seen. */
+static void take_signals(void)
+{
+	sigset_t blocked;
+
+	sigprocmask(SIG_SETMASK, &mask_while_asleep, &blocked);
+	sigprocmask(SIG_SETMASK, &blocked, NULL);
+}
+
 bool loop_wait(void)
 {
 	static bool idle; /* nothing has come since the caller was told so */
@@ -179,6 +189,8 @@ bool loop_wait(void)
 	}
 	n = idle && !timeout ? idle_ppoll(wanted, timeout)
 			     : ppoll(set.fds, wanted, timeout, &mask_while_asleep);
+	if (n > 0)
+		take_signals();
 	/* On EINTR, and if the kernel is out of memory, nothing is ready. */
 	ready = n > 0 ? wanted : 0;
 	wanted = next = 0;

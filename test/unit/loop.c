@@ -133,6 +133,13 @@ static void signals(void **state)
 		loop_terminate = false;
 	}
 	assert_false(loop_child);
+	assert_int_equal(write(fds_of[1], "x", 1), 1);
+	loop_want(fds_of[0], POLLIN, REF_CONN, 0,
+		  0); /* ready, but not to be waited for any longer */
+	raise(SIGCHLD);
+	loop_wait();
+	assert_true(loop_child);
+	loop_child = false;
 	raise(SIGPIPE); /* that one never ends a wait */
 	loop_timer(now + 10);
 	loop_wait();
