@@ -144,6 +144,8 @@ static void note_delete(struct view id)
 	in->deleted = true;
 }
 
+static bool judging;
+
 static void note_event(struct view request)
 {
 	struct view any = get_bytes(get_bytes(get_bytes(request, 3), 1), 4);
@@ -178,7 +180,8 @@ static void take_event(const struct frame *f)
 {
 	char header[FRAME_HEADER];
 
-	note_event(f->data);
+	if (judging)
+		note_event(f->data);
 	put_header(header, 0, f->stream, FRAME_RESPONSE);
 	CHECK(world_real_write(containerd.fd, header, sizeof(header)) == sizeof(header), "answer");
 }
@@ -586,6 +589,7 @@ static void daemon_begin(void)
 	now = world.clock_ms;
 	memset(told, 0, sizeof(told));
 	instance_count = ask_count = 0;
+	judging = true;
 	next_private = stopped = task_shutdown = loop_child = false;
 	events_mode = EVENTS_TAKEN;
 	events_listener = unix_listen("/w/events");
@@ -649,13 +653,17 @@ static void daemon_end(void)
 		CHECK(container_count() == 0, "it has ended with containers");
 	}
 	CHECK(early || event_idle(), "events are left");
-	/* Its end, but for what would go with the process. */
+	/* The end of its process: whatever was not read by then is lost. */
+	judging = stopped = task_shutdown = false;
 	for (unsigned int c = 0; c < CLIENTS; c++)
 		client_close(c);
 	for (unsigned int i = 0; i < OP_MAX; i++)
 		if (ops[i].step)
 			op_done(&ops[i], NULL, NULL);
-	stopped = task_shutdown = false;
+	world.hung_up = true;
+	for (int i = 0; i < 3; i++)
+		daemon_turn();
+	world.hung_up = false;
 	settle();
 	fd_close(&containerd.fd);
 	fd_close(&events_listener);

@@ -387,7 +387,8 @@ static size_t least(size_t len, size_t max)
 
 WORLD(ssize_t, recv, int fd, void *buf, size_t len, int flags)
 {
-	ssize_t n = recv(fd, buf, least(len, world.recv_max), flags | MSG_DONTWAIT);
+	ssize_t n = world.hung_up ? 0
+				  : recv(fd, buf, least(len, world.recv_max), flags | MSG_DONTWAIT);
 
 	world.received += n > 0 ? (size_t)n : 0;
 	return n;
@@ -524,6 +525,15 @@ WORLD(int, nanosleep, const struct timespec *ts, struct timespec *left)
 	return 0;
 }
 
+static bool child_pending; /* SIGCHLD, blocked */
+
+static void take_signal(void)
+{
+	loop_child |= child_pending;
+	child_pending = false;
+}
+
+/* As the kernel does it: a signal comes in only if nothing is ready. */
 WORLD(int, ppoll, struct pollfd *fds, nfds_t n, const struct timespec *timeout, const void *mask)
 {
 	int ready;
@@ -532,10 +542,25 @@ WORLD(int, ppoll, struct pollfd *fds, nfds_t n, const struct timespec *timeout, 
 	if (world.meanwhile)
 		world.meanwhile();
 	ready = poll(fds, n, 0);
-	world.quiet = ready == 0 && !timeout;
-	if (ready == 0 && timeout && world.time_flows && !loop_child)
+	world.quiet = ready == 0 && !timeout && !child_pending;
+	if (ready != 0)
+		return ready;
+	if (child_pending) {
+		take_signal();
+		errno = EINTR;
+		return -1;
+	}
+	if (timeout && world.time_flows)
 		world_nanosleep(timeout, NULL);
-	return ready;
+	return 0;
+}
+
+WORLD(int, sigprocmask, int how, const void *set, void *old)
+{
+	(void)how;
+	if (set && old)
+		take_signal();
+	return 0;
 }
 
 /* ---- processes ---- */
@@ -576,7 +601,7 @@ void world_actor_end(struct actor *a, int status)
 	zombies[zombie_count++] = a;
 	for (size_t i = 0; i < COUNT(a->fds); i++)
 		fd_close(&a->fds[i]);
-	loop_child = true;
+	child_pending = true;
 }
 
 pid_t world_fork(const struct spawn *s)
@@ -693,6 +718,7 @@ void world_begin(void)
 {
 	prepare();
 	world = (struct world){.clock_ms = world.clock_ms, .unmounts = 8};
+	child_pending = false;
 	look_at_fds(was_open);
 }
 

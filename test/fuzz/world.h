@@ -70,6 +70,7 @@ extern struct world {
 	bool time_flows;           /* with nothing ready, the clock jumps to the timer */
 	bool quiet;                /* the last poll had nothing ready, and no timer */
 	size_t recv_max, send_max; /* bytes at a time; 0: as they come */
+	bool hung_up;              /* every stream has come to its end */
 	size_t received;           /* by recv(2), in all */
 	struct view input;         /* what there is to read at fd 0 */
 	uint8_t helper;            /* exit status of whatever is started by vfork(2) itself */
