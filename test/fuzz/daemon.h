@@ -4,10 +4,12 @@
  * that takes events, a runtime whose every call lasts until the input ends it, and the oracle.
  *
  * The oracle holds for any input (contract 3.7 and 4):
- *  - every request has one reply, unless its connection is closed;
+ *  - every request has one reply, unless its connection is closed; a Wait when its process has
+ *    exited, or failed to start;
  *  - no event comes twice; a process' start comes before its exit, the exits of a container's execs
  *    before that of its init, and that before its deletion;
  *  - every process that was started and has exited has one exit event, with its own status;
+ *  - where nothing went wrong (`benign`), no Create fails;
  *  - when everybody has done his part, the daemon comes to rest, every container can be deleted,
  *    and then nothing is left: no request, no container, no descriptor, no page of memory.
  */
@@ -144,7 +146,7 @@ static void note_delete(struct view id)
 	in->deleted = true;
 }
 
-static bool judging;
+static bool judging, benign;
 
 static void note_event(struct view request)
 {
@@ -231,13 +233,15 @@ static struct ask {
 	uint8_t client;
 	uint32_t stream;
 	const char *method;
-	bool answered, gone; /* its connection is closed */
+	const char *id, *exec; /* whom it is about; NULL: not known, or an init */
+	bool answered, gone;   /* its connection is closed */
 	unsigned int code;
 } asks[ASKS_MAX];
 static unsigned int ask_count;
 
 static void client_close(unsigned int c)
 {
+	benign &= clients[c].peer.fd < 0;
 	fd_close(&clients[c].peer.fd);
 	for (unsigned int i = 0; i < ask_count; i++)
 		if (asks[i].client == c)
@@ -272,7 +276,7 @@ static struct ask *ask(unsigned int c, const char *method, struct view payload, 
 	if (clients[c].peer.fd < 0 || ask_count == ASKS_MAX)
 		return NULL;
 	clients[c].stream += 2;
-	*a = (struct ask){(uint8_t)c, clients[c].stream, method, false, false, 0};
+	*a = (struct ask){.client = (uint8_t)c, .stream = clients[c].stream, .method = method};
 	ask_count++;
 	client_write(c, buf, put_request(buf, a->stream, method, payload, timeout_ms));
 	return a;
@@ -431,6 +435,7 @@ static void run_end(struct actor *a, enum outcome outcome)
 			  garbage[] = "{\"level\":\"error\",\"msg\":\"\\u0000\xff\"}\n\n}{\n";
 	const char *log = arg_behind(a, "--log");
 
+	benign &= outcome == OUTCOME_GOOD || outcome == OUTCOME_ENDED;
 	if (outcome == OUTCOME_REFUSED && log)
 		world_file(log, word, sizeof(word) - 1);
 	if (outcome == OUTCOME_GARBAGE && log)
@@ -589,7 +594,7 @@ static void daemon_begin(void)
 	now = world.clock_ms;
 	memset(told, 0, sizeof(told));
 	instance_count = ask_count = 0;
-	judging = true;
+	judging = benign = true;
 	next_private = stopped = task_shutdown = loop_child = false;
 	events_mode = EVENTS_TAKEN;
 	events_listener = unix_listen("/w/events");
@@ -619,12 +624,35 @@ static void delete_all(void)
 	settle();
 }
 
+/* Everything runs no longer; nothing is deleted so far. */
+static void judge_waits(void)
+{
+	for (unsigned int i = 0; i < ask_count; i++) {
+		const struct ask *a = &asks[i];
+		const struct container *c = container_find(view_of(a->id));
+		const struct proc *p = NULL;
+
+		if (a->answered || a->gone || strcmp(a->method, "Wait") != 0)
+			continue;
+		if (c)
+			p = a->exec ? exec_find(c, view_of(a->exec)) : container_init(c);
+		CHECK(!a->id || (p && !p->told && !p->released &&
+				 (p->state == STATE_RESTORABLE ||
+				  (p->is_exec && p->state == STATE_CREATED))),
+		      "Wait: no answer, though %s/%s has exited", a->id, a->exec ? a->exec : "");
+	}
+}
+
 static void judge(void)
 {
 	for (unsigned int i = 0; i < ask_count; i++) {
 		const struct ask *a = &asks[i];
 
 		CHECK(a->answered || a->gone, "%s: no answer", a->method);
+		CHECK(!benign || world_actor_count > WORLD_PIDS / 2 ||
+			      strcmp(a->method, "Create") != 0 || a->code == 0 ||
+			      a->code == CODE_ALREADY_EXISTS || a->gone,
+		      "Create: code %u", a->code);
 		CHECK(a->client != CLIENT_JUDGE || a->code == 0, "%s: code %u", a->method, a->code);
 	}
 	CHECK(container_count() == 0, "%u containers are left", container_count());
@@ -643,6 +671,7 @@ static void daemon_end(void)
 	early |= stopped;
 	if (!early) {
 		CHECK(ops_count() == 0, "%u requests are unfinished", ops_count());
+		judge_waits();
 		delete_all();
 		if (!stopped)
 			ask(CLIENT_JUDGE, "Shutdown", (struct view){0}, 0);

@@ -64,6 +64,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 
 	daemon_begin();
 	prepare(how & 7);
+	benign = false;
 	ask_now(method, in, (enum outcome)(how >> 3) % OUTCOMES);
 	daemon_end();
 	return 0;

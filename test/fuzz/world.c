@@ -117,6 +117,9 @@ static const char *real(const char *path)
 
 static void note_made(const char *path)
 {
+	for (unsigned int i = 0; i < made_count; i++)
+		if (strcmp(made[i], path) == 0)
+			return;
 	CHECK(made_count < NAMES_MAX, "too many files");
 	made[made_count++] = strdup(path);
 }
