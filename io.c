@@ -381,7 +381,7 @@ static int open_file(struct pump *p, const char *url, struct text *why)
 		return -ENOMEM;
 	url_path(url, &path);
 	make_parents(&path);
-	p->to = open(path.at, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
+	p->to = open(path.at, O_WRONLY | O_NONBLOCK | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
 	if (p->to < 0) {
 		err = -errno;
 		text_printf(why, "open %s: %s", path.at, errno_text(-err));

@@ -469,7 +469,7 @@ static int loop_open(struct work *w, struct text *why)
 	char name[32];
 	struct text path = TEXT(name);
 
-	file = open(w->source, mode);
+	file = open(w->source, mode | O_NONBLOCK); /* it may be a FIFO */
 	if (file < 0)
 		return fail(why, -errno, "could not open backing file: %s", w->source);
 	control = open("/dev/loop-control", O_RDWR | O_CLOEXEC);

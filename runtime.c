@@ -303,7 +303,7 @@ void run_reason(const struct run *run, const struct runtime *rt, const char *pre
 
 	text_printf(t, "%s: ", prefix);
 	log_path(rt, &path);
-	fd = open(path.at, O_RDONLY | O_CLOEXEC);
+	fd = open(path.at, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
 	err = -errno;
 	if (fd >= 0 && buf) {
 		off_t end = lseek(fd, 0, SEEK_END);

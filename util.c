@@ -378,9 +378,11 @@ void fd_close(int *fd)
 	errno = saved;
 }
 
+/* Each is opened with O_NONBLOCK: in its place may be a FIFO, whose other end nobody ever opens. */
+
 ssize_t file_read(const char *path, char *buf, size_t cap)
 {
-	int fd = open(path, O_RDONLY | O_CLOEXEC);
+	int fd = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
 	size_t len = 0;
 	ssize_t n;
 
@@ -460,7 +462,7 @@ int write_all(int fd, struct view v)
 
 static int write_new(const char *path, int flags, struct view v, mode_t mode)
 {
-	int fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC | flags, mode);
+	int fd = open(path, O_WRONLY | O_NONBLOCK | O_CREAT | O_CLOEXEC | flags, mode);
 	int err;
 
 	if (fd < 0)
@@ -477,7 +479,7 @@ int file_write(const char *path, struct view v, mode_t mode)
 
 int file_append(const char *path, struct view v)
 {
-	int fd = open(path, O_WRONLY | O_APPEND | O_CLOEXEC), err;
+	int fd = open(path, O_WRONLY | O_NONBLOCK | O_APPEND | O_CLOEXEC), err;
 
 	if (fd < 0)
 		return -errno;
