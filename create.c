@@ -166,6 +166,7 @@ static struct container *begin(struct op *op)
 		op_about(op, container_init(c));
 		prepare(op, c, &options); /* a failure is in op->code */
 	}
+	options_forget();
 	return c;
 }
 

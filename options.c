@@ -100,10 +100,17 @@ static bool toml_decode(struct view text, Options *o)
 	return true;
 }
 
+static struct file config; /* of the options decoded last, which borrow from it */
+
+void options_forget(void)
+{
+	pages_put(config.at, config.cap);
+	config = (struct file){0};
+}
+
 /* The text itself comes first, and else the name of a file with it. */
 static bool runtime_options_decode(struct view value, Options *o)
 {
-	static struct file config; /* lent to *o until the next one */
 	char buf[1024];
 	struct text path = TEXT(buf);
 	RuntimeOptions rq = {0};
@@ -113,8 +120,7 @@ static bool runtime_options_decode(struct view value, Options *o)
 	if (rq.config_body.len > 0 || rq.config_path.len == 0)
 		return toml_decode(rq.config_body, o);
 	text_add(&path, rq.config_path);
-	pages_put(config.at, config.cap);
-	config = (struct file){0};
+	options_forget();
 	return !path.cut && file_pages(path.at, &config) == 0 &&
 	       toml_decode((struct view){config.at, config.len}, o);
 }

@@ -97,9 +97,11 @@ pid_t pid_file_read(const char *path);
 /* ---- options.c: what the client configured ---- */
 
 /* Decodes the value of an Any with options (contract 5.1, 13.13); none at all is fine. False: of a
- * type we do not know, or malformed. Texts are borrowed from `value`. */
+ * type we do not know, or malformed. Texts are borrowed from `value`, or from a file it names, up to
+ * options_forget(). */
 struct _Options;
 bool options_decode(struct view type_url, struct view value, struct _Options *o);
+void options_forget(void);
 /* Writes the files `options.json` and `runtime` (contract 1.7), all that a later `delete` has. */
 int options_write(const struct runtime *rt, const struct _Options *o);
 /* Reads them back, as far as they are there: the runtime binary and its root. */
