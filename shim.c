@@ -351,6 +351,7 @@ static void finish(void)
 {
 	uint64_t limit = now + FLUSH_MS;
 
+	task_closed = true; /* a container made now would be left behind */
 	server_hide();
 	server_accept(); /* whoever came by that name just now is served, or told by a closed connection */
 	server_close();

@@ -449,6 +449,7 @@ int container_unmount(const struct container *c); /* as mount_undo() */
 
 void task_receive(unsigned int conn, short got); /* decodes, checks and begins what came in */
 extern bool task_shutdown; /* Shutdown was asked for and nothing is left to serve */
+extern bool task_closed;   /* the daemon is about to end: whatever is asked now is refused */
 
 /* ---- action.c and shim.c ---- */
 

@@ -20,7 +20,7 @@
 #define PIDS_MAX (1 << 20)
 #define STATS_MAX (256 << 10)
 
-bool task_shutdown;
+bool task_shutdown, task_closed;
 
 static void about_exit(const struct proc *p, uint32_t *status, bool *has_time, Timestamp *time)
 {
@@ -269,6 +269,11 @@ static void begin(const struct request *rq)
 						 : 0;
 	struct op *op;
 
+	if (task_closed) {
+		server_fail(rq->from, CODE_UNAVAILABLE,
+			    VIEW("the shim is about to end: unavailable"));
+		return;
+	}
 	if (!view_is(rq->service, "containerd.task.v2.Task") &&
 	    !view_is(rq->service, "containerd.task.v3.Task")) {
 		refuse_request(rq, "service", rq->service);

@@ -595,7 +595,7 @@ static void daemon_begin(void)
 	memset(told, 0, sizeof(told));
 	instance_count = ask_count = 0;
 	judging = benign = true;
-	next_private = stopped = task_shutdown = loop_child = false;
+	next_private = stopped = loop_child = task_shutdown = task_closed = false;
 	events_mode = EVENTS_TAKEN;
 	events_listener = unix_listen("/w/events");
 	event_init("/w/events");
