@@ -1,15 +1,20 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * cgroup.c - the kernel's files about a container's cgroup, in both versions.
+ * kernel.c - what the kernel says in its files: of a container's cgroup, in both versions, and of
+ * the mounts there are; and with these the list of mounts in a Create request, which it is asked to
+ * make.
  *
- * Input: whether it is version 2, /proc/PID/cgroup, mountinfo, then files of the cgroup "/c": the
- * number of the name, and the content with its length before it. What comes out must be a message
- * that can be read.
+ * Input: which of them, then what each one says below.
  */
 #include <pb_decode.h>
 #include <stdio.h>
+#include <string.h>
 
 #include "world.h"
+
+/* ---- cgroups: whether it is version 2, /proc/PID/cgroup, mountinfo, then files of the cgroup "/c":
+ * the number of the name, and the content with its length before it. What comes out must be a
+ * message that can be read. ---- */
 
 extern const char *cgroup_prefix;
 
@@ -134,15 +139,13 @@ static void fuzz_cgroup(const char *cgroup)
 	cgroup_oom_close(&oom);
 }
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+static void fuzz_cgroups(struct view in)
 {
-	struct view in = {(const char *)data, size}, v;
+	struct view v;
 	bool v2 = take(&in) & 1;
 	char buf[1024];
 	struct text cgroup = TEXT(buf);
 
-	make_dirs();
-	world_begin();
 	v = take_text(&in);
 	world_file("/w/proc/1/cgroup", v.at, v.len);
 	v = take_text(&in);
@@ -157,6 +160,44 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	if (cgroup_find(1, &cgroup) == 0)
 		fuzz_cgroup(cgroup.at);
 	fuzz_cgroup(v2 ? "/c" : "pids,memory,cpu,cpuacct,blkio,hugetlb,rdma/c");
+}
+
+/* ---- mounts: which of the kernel's calls fail, how many mounts can be undone, the exit status of
+ * helpers, the encoded request, then /proc/self/mountinfo ---- */
+
+static void fuzz_mounts(struct view in)
+{
+	struct view request;
+	char buf[600];
+	struct text why = TEXT(buf);
+	int err;
+
+	world.mounts = take(&in) | (uint32_t)take(&in) << 8;
+	world.unmounts = take(&in) % 16;
+	world.helper = take(&in);
+	request = world_copy(take_text(&in));
+	world_file("/w/mountinfo", in.at, in.len);
+	world_file("/w/p/user", "", 0);
+	world_file("/w/p/uid_map", "", 0);
+	world_file("/w/p/gid_map", "", 0);
+	err = mount_rootfs(request, "/w/a", &why);
+	CHECK((err < 0) == (why.len > 0), "%d: %s", err, buf);
+	CHECK(why.len < sizeof(buf) && strlen(buf) <= why.len, "a text of %zu bytes", why.len);
+	mount_undo("/w/a");
+	world_drop(request);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+	struct view in = {(const char *)data, size};
+	bool cgroups = take(&in) & 1;
+
+	make_dirs();
+	world_begin();
+	if (cgroups)
+		fuzz_cgroups(in);
+	else
+		fuzz_mounts(in);
 	world_end();
 	return 0;
 }
