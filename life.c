@@ -308,6 +308,11 @@ void delete_step(struct op *op)
 	bool ran;
 	int err;
 
+	if (op->phase > DELETE_TURN && !p) { /* with its container, while this waited */
+		verb_refused(op, p, VERB_DELETE);
+		verb_end(op);
+		return;
+	}
 	switch (op->phase) {
 	case DELETE_BEGIN:
 		queue(op, verb_decode_find(op));
