@@ -121,7 +121,8 @@ static void fuzz_server(struct view in)
 
 static struct peer containerd = {.fd = -1};
 static uint32_t asked; /* the stream of the latest event; 0: none */
-static unsigned int newest, acknowledged;
+static unsigned int newest;
+static bool forged; /* answers that nobody in his right mind would have given */
 
 static void take_events(int listener)
 {
@@ -140,8 +141,8 @@ static void take_events(int listener)
 
 		if (f.type != FRAME_REQUEST)
 			continue; /* a complaint about an answer that was too long */
-		CHECK(number == newest || number == newest + 1, "event %u after event %u", number,
-		      newest);
+		CHECK(number == newest || number == newest + 1 || (forged && number > newest),
+		      "event %u after event %u", number, newest);
 		newest = number;
 		asked = f.stream;
 	}
@@ -157,7 +158,6 @@ static void answer(unsigned int code)
 	n = put_bytes(buf + FRAME_HEADER, 1, (struct view){status, n});
 	put_header(buf, code ? (uint32_t)n : 0, asked, FRAME_RESPONSE);
 	world_real_write(containerd.fd, buf, FRAME_HEADER + (code ? n : 0));
-	acknowledged = code ? acknowledged : newest;
 	asked = 0;
 }
 
@@ -174,7 +174,8 @@ static void fuzz_events(struct view in)
 	uint32_t pushed = 0;
 
 	event_init("unix:///w/events");
-	newest = acknowledged = asked = 0;
+	newest = asked = 0;
+	forged = false;
 	while (in.len > 0) {
 		TaskStart event = {VIEW("c"), pushed + 1};
 		struct view raw;
@@ -198,6 +199,7 @@ static void fuzz_events(struct view in)
 			break;
 		case 5:
 			raw = take_text(&in);
+			forged = true;
 			if (containerd.fd >= 0 && raw.len > 0)
 				world_real_write(containerd.fd, raw.at, raw.len);
 			break;
@@ -220,7 +222,7 @@ static void fuzz_events(struct view in)
 		answer(0);
 		step();
 	}
-	CHECK(newest == pushed, "%u events came of %u", newest, pushed);
+	CHECK(newest == pushed || forged, "%u events came of %u", newest, pushed);
 	for (int i = 0; i < 3; i++) { /* its connection is not needed any more */
 		world.clock_ms += 10000;
 		step();
