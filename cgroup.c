@@ -120,7 +120,7 @@ static struct view path_of(struct view table, struct view controller)
 		view_cut(&line, ':');
 		names = view_cut(&line, ':');
 		if (controller.len > 0 ? list_has(names, controller) : names.len == 0)
-			return line;
+			return view_starts(line, "/") ? line : (struct view){0};
 	}
 	return (struct view){0};
 }
