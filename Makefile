@@ -149,7 +149,7 @@ unit: $(UNIT)
 # The shim's system calls become those of a world of their own (test/fuzz/world.syms). `make fuzz`
 # looks for new inputs with libFuzzer, FUZZ_TIME seconds for each target; `make test` runs the old
 # ones again, built as the unit tests are.
-FUZZ = $(patsubst test/fuzz/corpus/%,%,$(wildcard test/fuzz/corpus/*))
+FUZZ = $(filter-out world replay,$(patsubst test/fuzz/%.c,%,$(wildcard test/fuzz/*.c)))
 FUZZ_TIME = 900
 FUZZDEPS = test/fuzz/world.syms $(wildcard test/fuzz/*.h) $(wildcard *.h)
 CLANGFLAGS = $(filter-out -Wstack-usage=3072,$(WARN)) -Wno-bitwise-instead-of-logical -g -O1 \
