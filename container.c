@@ -495,7 +495,7 @@ static bool execs_run(const struct container *c)
 	return false;
 }
 
-static void tell(struct proc *p)
+void proc_tell(struct proc *p)
 {
 	struct container *c = &slots.containers[p->container];
 	TaskExit event = {.container_id = view_of(c->id),
@@ -533,7 +533,7 @@ static bool step(struct proc *p)
 	if (p->is_exec) {
 		if (p->state != STATE_RUNNING)
 			return false;
-		tell(p);
+		proc_tell(p);
 		return true;
 	}
 	if (!c->exiting) {
@@ -551,7 +551,7 @@ static bool step(struct proc *p)
 	}
 	if (c->cleaning || execs_run(c))
 		return false;
-	tell(p);
+	proc_tell(p);
 	return true;
 }
 

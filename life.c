@@ -357,6 +357,9 @@ void delete_step(struct op *op)
 			op_wait(op, DELETE_EXIT, WAIT_TIME);
 			return;
 		}
+		if (c->deleting && !p->told && p->exited)
+			proc_tell(
+				p); /* an exec that is just being started holds it back too long */
 		if (p->stdio.terminal)
 			p->io.logger = 0; /* its end is not waited for */
 		io_logger_stop(&p->io, SIGTERM);

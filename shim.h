@@ -393,6 +393,8 @@ void waits_check(void); /* ends those whose deadline is over or whose client has
 
 /* Answers its Waits with the status it has now: of one that never ran that is 0, and never. */
 void waits_release(const struct proc *p);
+/* Its exit is told, with its Waits, whatever else would have to come before. */
+void proc_tell(struct proc *p);
 void container_oom(struct container *c); /* looks for OOM kills, and tells containerd */
 
 void reap(void);       /* collects every child that has ended, and notes whose it was */
