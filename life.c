@@ -301,6 +301,21 @@ static void delete_ran(struct op *op, struct container *c)
 		c->exit_unseen = false; /* it goes on, and will be seen */
 }
 
+/* One that never ran has been killed by its deletion: first its exit, then this. */
+static bool awaits_exit(struct op *op, const struct container *c, struct proc *p)
+{
+	if (!c->deleting || p->told)
+		return false;
+	if (now < op->limit) {
+		op->timer = op->limit;
+		op_wait(op, DELETE_EXIT, WAIT_TIME);
+		return true;
+	}
+	if (p->exited)
+		proc_tell(p); /* an exec that is just being started holds it back too long */
+	return false;
+}
+
 void delete_step(struct op *op)
 {
 	struct container *c = op_container(op);
@@ -351,15 +366,8 @@ void delete_step(struct op *op)
 		op->limit = now + EXIT_LIMIT_MS;
 		/* fall through */
 	case DELETE_EXIT:
-		/* One that never ran has been killed by its deletion: first its exit, then this. */
-		if (c->deleting && !p->told && now < op->limit) {
-			op->timer = op->limit;
-			op_wait(op, DELETE_EXIT, WAIT_TIME);
+		if (awaits_exit(op, c, p))
 			return;
-		}
-		if (c->deleting && !p->told && p->exited)
-			proc_tell(
-				p); /* an exec that is just being started holds it back too long */
 		if (p->stdio.terminal)
 			p->io.logger = 0; /* its end is not waited for */
 		io_logger_stop(&p->io, SIGTERM);
