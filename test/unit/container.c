@@ -413,8 +413,8 @@ static void deleted_while_cleaning(void **state)
 		gate_open("behind");
 		until((advance(100), answered(delete)));
 		assert_ok(delete);
-		gate_open("kill");
-		until(ops_count() == 0);
+		/* The runtime that hangs is ended, a moment before this or behind it. */
+		until((advance(100), ops_count() == 0));
 	}
 }
 
