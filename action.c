@@ -431,6 +431,29 @@ static void complain(const char *what, const char *why)
 	write_all(STDERR_FILENO, (struct view){t.at, t.len});
 }
 
+/* Has that container no state any more? Then there is nothing to delete, as after every orderly
+ * removal. Of runc and crun it is known that their state bears the container's id. */
+static bool runtime_forgot(const struct runtime *rt)
+{
+	const char *slash = strrchr(rt->binary, '/'), *name = slash ? slash + 1 : rt->binary;
+	char path_buf[1024];
+	struct text path = TEXT(path_buf);
+	struct dir states = {0};
+	const struct dirent *d;
+	bool found = false;
+
+	if (strcmp(name, "runc") != 0 && strcmp(name, "crun") != 0)
+		return false;
+	text_printf(&path, "%s/%s", rt->root, self.namespace);
+	states.fd = open(path.at, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (path.cut || states.fd < 0)
+		return !path.cut && errno == ENOENT;
+	while (!found && (d = dir_next(&states)))
+		found = strstr(d->d_name, cmdline.id);
+	fd_close(&states.fd);
+	return !found && states.error == 0;
+}
+
 static void run_delete(const struct runtime *rt)
 {
 	const char *const verb[] = {"delete", "--force", cmdline.id, NULL};
@@ -481,7 +504,8 @@ void action_delete(void)
 	rt = (struct runtime){.binary = binary.len > 0 ? binary.at : self.runtime,
 			      .root = root.at,
 			      .bundle = bundle.at};
-	run_delete(&rt);
+	if (!runtime_forgot(&rt))
+		run_delete(&rt);
 	unmount_rootfs(bundle.at);
 	remove_dead_socket();
 	text_add(&bundle, VIEW("/init.pid"));

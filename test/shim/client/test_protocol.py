@@ -601,6 +601,23 @@ def delete_can_be_repeated(w):
 
 
 @test
+@better("the Go shim runs it always")
+def delete_needs_no_runtime_for_what_is_gone(w):
+    log = os.path.join(w.dir, "calls")
+    opts = w.options(binary_name=w.script(os.path.basename(w.runtime), f'''echo "$*" >>{log}; exec {w.runtime} "$@"'''))
+    gone, there = (w.task(["sleep", "1000"], container=name, opts=opts) for name in ("gone", "there"))
+    for t in (gone, there):
+        t.create()
+    gone.delete()
+    os.truncate(log, 0)
+    equal(gone.delete_action()["pid"], gone.pid, "pid")
+    equal(read_file(log), "", "calls of the runtime")
+    equal(there.delete_action()["pid"], there.pid, "pid")
+    check("delete --force there" in read_file(log), "the runtime was called")
+    check(not alive(there.pid), "the container is gone")
+
+
+@test
 def delete_leaves_the_group_alone(w):
     group = {"io.kubernetes.cri.sandbox-id": "pod"}
     a = w.task(container="a", annotations=group)
