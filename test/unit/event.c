@@ -796,12 +796,27 @@ static void almost_too_large(void **state)
 	assert_true(event_idle());
 }
 
+/* In 2242: seconds that want more than 32 bits, on every machine. */
+static void late_dates(void **state)
+{
+	struct event e;
+
+	(void)state;
+	server_start();
+	test_date = INT64_C(1) << 33;
+	push(1);
+	test_date = 0;
+	assert_true(server_take(&e));
+	assert_true(e.seconds == INT64_C(1) << 33);
+}
+
 int main(void)
 {
 #define EVENT_TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 	const struct CMUnitTest tests[] = {
 		EVENT_TEST(nowhere),
 		EVENT_TEST(one_event),
+		EVENT_TEST(late_dates),
 		EVENT_TEST(address_as_url),
 		EVENT_TEST(order),
 		EVENT_TEST(answer_byte_by_byte),
