@@ -6,15 +6,19 @@
 # make test       unit and integration tests (root; installs what is missing)
 # make lint       clang-format, clang-tidy, cppcheck, scan-build, and the order of the layers
 # make fuzz       looks for inputs that do harm: clang, FUZZ_TIME=900 seconds a target
+# make test-arch  the other machines' programs, built and run under qemu-user
+# make bench      speed and memory beside the Go shim: table, CSV, plot (N=, RUNTIME=; root)
+# make size       what is in the program, and its largest stack frames
 # make demo       real containers under a real containerd, beside the Go shim (root)
 # make install    DESTDIR= PREFIX=/usr/local
 # make deps       install the packages all of this needs (root), or say which
 
 VERSION = 0.1.0
 PREFIX ?= /usr/local
+PYTHON = /usr/bin/python3
 
 # ---- the machine it is for -----------------------------------------------------------------------
-# Another one needs its cross compiler (test/deps cross) and has its musl and nanopb unpacked.
+# Another one needs its cross compiler (make deps-cross) and has its musl and nanopb unpacked.
 MACHINE := $(shell dpkg --print-architecture)
 ARCH = $(MACHINE)
 ARCHES = amd64 arm64 armhf i386 riscv64
@@ -207,10 +211,10 @@ fuzz:
 # Not what needs to know what the emulator has open, forks, or puts in the way of system calls.
 ARCHUNIT = $(patsubst test/unit/%.c,$(B)/arch/unit-%,\
 	$(filter-out test/unit/mount.c test/unit/runtime.c,$(wildcard test/unit/*.c)))
-ARCHFLAGS = $(WARN) -Wno-stack-usage -O1 -fPIE -Itest/arch -DUNIT_TEST $(CPPFLAGS)
+ARCHFLAGS = $(WARN) -Wno-stack-usage -O1 -fPIE -fvisibility=hidden -Itest/arch -DUNIT_TEST $(CPPFLAGS)
 ARCHOBJ = $(patsubst %.c,$(B)/arch/%.o,$(filter-out action.c shim.c,$(SRC)))
 
-$(B)/arch/%.o: %.c $(wildcard *.h) $(K)/.done $(B)/pb/.done
+$(B)/arch/%.o: %.c $(wildcard *.h) $(K)/.done $(B)/pb/.done Makefile
 	@mkdir -p $(@D)
 	@$(CC) $(ARCHFLAGS) -c -o $@ $<
 
@@ -224,6 +228,40 @@ $(B)/arch/unit-%: test/unit/%.c $(wildcard test/unit/*.h) test/arch/cmocka.h shi
 		$(PB:.c=.o) $(LINKLIBS)
 
 unit-arch: $(ARCHUNIT)
+
+deps-cross:
+	@test/deps gcc-aarch64-linux-gnu gcc-arm-linux-gnueabihf gcc-i686-linux-gnu \
+		gcc-riscv64-linux-gnu qemu-user-static
+
+test-arch: deps-cross
+	@test/run arch
+
+# ---- a release: all machines' programs, with their digests and sizes -----------------------------
+RELEASE = build/release
+release: deps-cross
+	@rm -rf $(RELEASE)
+	@mkdir -p $(RELEASE)
+	@for arch in $(ARCHES); do \
+		b=build/$$arch; [ $$arch != $(MACHINE) ] || b=build; \
+		$(MAKE) -s ARCH=$$arch && \
+		cp $$b/nanoshim $(RELEASE)/nanoshim-$(VERSION)-$$arch || exit; \
+	done
+	@cd $(RELEASE) && sha256sum nanoshim-* >SHA256SUMS && stat -c '%s %n' nanoshim-* >SIZES
+	@cat $(RELEASE)/SHA256SUMS $(RELEASE)/SIZES
+
+# ---- figures: make bench N=30 RUNTIME=runc -------------------------------------------------------
+bench:
+	@test/deps gnuplot-nox
+	@$(MAKE) -s all
+	@N=$(N) RUNTIME=$(RUNTIME) $(PYTHON) test/bench/bench.py
+
+# What is in the program: the linker's map, and the compiler's word on stack frames.
+size:
+	@$(MAKE) -s B=$(B)/size CFLAGS='$(CFLAGS) -fstack-usage' \
+		LDFLAGS='$(filter-out -s,$(LDFLAGS)) -Wl,-Map=$(B)/size/map' >/dev/null
+	@test/bench/size $(B)/size
+
+.PHONY: deps-cross test-arch release bench size
 
 deps:
 	@test/deps
@@ -253,7 +291,7 @@ RACE = --containers 10000 --execs 24 --idle 60
 $(B)/test/fake-runtime: test/fake/runtime.c
 	@mkdir -p $(@D)
 	@echo "  CC $@"
-	@$(CC) $(WARN) -Wno-stack-usage -D_GNU_SOURCE -Os -static -s -o $@ $<
+	@musl-gcc $(WARN) -Wno-stack-usage -D_GNU_SOURCE -Os -static -s -o $@ $<
 
 $(B)/test/race: test/race/race.c
 	@mkdir -p $(@D)
@@ -269,8 +307,7 @@ race: all fake
 clean:
 	rm -rf $(B)
 
-.PHONY: all unit replay fuzz deps test lint demo install clean
+.PHONY: all unit unit-arch replay fuzz deps test lint demo install clean
 
-.PHONY: all unit unit-arch deps test demo install clean
 .SECONDARY:
 -include $(wildcard $(B)/*.d)
