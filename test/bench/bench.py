@@ -1,0 +1,535 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: Apache-2.0
+"""bench.py - nanoshim beside the Go shim, figure by figure: a table, bench.csv, bench.png, bench.svg.
+
+Both do the same work in the same run, by turns (A B A B), and each figure is the median of its
+turns. Times are of CLOCK_MONOTONIC as a client sees them, CPU is what the kernel has accounted to
+the daemon's threads. What a floor is: the same work by the OCI runtime alone, with no shim.
+
+Environment: N (turns), RUNTIME (crun or runc), SHIM, OUT (the directory for the files), TMPDIR,
+FIGURES (a regular expression: only these groups).
+"""
+
+import json
+import os
+import re
+import select
+import socket
+import statistics
+import subprocess
+import sys
+import threading
+import time
+
+HERE = os.path.dirname(os.path.realpath(__file__))
+REPO = os.path.realpath(os.path.join(HERE, "../.."))
+sys.path.insert(0, os.path.join(REPO, "test/shim/client"))
+os.environ["RUNTIME"] = os.environ.get("RUNTIME") or "crun"
+# As containerd has it: bundles in memory (a disk's file system would be measured, too), and a PATH.
+os.environ.setdefault("TMPDIR", "/dev/shm")
+os.environ["PATH"] = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+import shim
+from shim import GO_SHIM, RUNTIME, SHIM, World
+from ttrpc import REQUEST, TASK2, frame, request
+from wire import decode, encode, pack
+
+N = int(os.environ.get("N") or 15)
+OUT = os.environ.get("OUT") or os.path.join(REPO, "build/bench")
+BINARIES = {"nanoshim": SHIM, "Go shim": GO_SHIM}
+TRAFFIC = 1000  # execs before memory is measured again
+GIB = 1 << 30
+
+
+# ---- figures ----------------------------------------------------------------------------------------
+
+
+class Figure:
+    """One line of the table. `target`: how many times better nanoshim is to be than the Go shim, or
+    a limit for its own value."""
+
+    all = []
+
+    def __init__(self, name, unit, times=None, limit=None, more_is_better=False):
+        self.name, self.unit, self.times, self.limit = name, unit, times, limit
+        self.more_is_better = more_is_better
+        self.values = {who: [] for who in BINARIES}
+        Figure.all.append(self)
+
+    def add(self, who, value):
+        self.values[who].append(value)
+
+    def median(self, who):
+        return statistics.median(self.values[who]) if self.values[who] else None
+
+    def ratio(self):
+        ours, theirs = (self.median(who) for who in BINARIES)
+        if self.more_is_better:
+            ours, theirs = theirs, ours
+        return theirs / ours if ours and theirs is not None else None
+
+    def verdict(self):
+        """(target, met) as texts"""
+        if self.times:
+            met = (self.ratio() or 0) >= self.times
+            return f"{self.times:g} x", "yes" if met else "NO"
+        if self.limit:
+            return f"{self.limit:g}", "yes" if self.median("nanoshim") <= self.limit else "NO"
+        return "", ""
+
+
+def number(value):
+    if value is None:
+        return "-"
+    if abs(value) >= 100:
+        return f"{value:.0f}"
+    return f"{value:.3g}"
+
+
+def turns(count):
+    """(turn, who), by turns."""
+    for turn in range(count):
+        for who in BINARIES:
+            yield turn, who
+
+
+def clock():
+    return time.clock_gettime(time.CLOCK_MONOTONIC)
+
+
+# ---- processes ----------------------------------------------------------------------------------------
+
+
+def spawn(argv, cwd=None, stdin=os.devnull, env=None):
+    """Runs a command to its end: (seconds, what it printed). It fails loudly."""
+    out_path = os.path.join(shim.base(), "out")
+    actions = [(os.POSIX_SPAWN_OPEN, 0, stdin, os.O_RDONLY, 0),
+               (os.POSIX_SPAWN_OPEN, 1, out_path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600),
+               (os.POSIX_SPAWN_OPEN, 2, os.devnull, os.O_WRONLY, 0)]
+    before = os.getcwd()
+    if cwd:
+        os.chdir(cwd)
+    try:
+        begin = clock()
+        pid = os.posix_spawnp(argv[0], argv, os.environ if env is None else env, file_actions=actions)
+        _, status = os.waitpid(pid, 0)
+        took = clock() - begin
+    finally:
+        os.chdir(before)
+    with open(out_path, "rb") as f:
+        out = f.read()
+    if status:
+        raise RuntimeError(f"{argv}: status {status}: {out[-500:]!r}")
+    return took, out
+
+
+def cpu(pid):
+    """Seconds of CPU of all its threads."""
+    total = 0
+    for thread in os.listdir(f"/proc/{pid}/task"):
+        with open(f"/proc/{pid}/task/{thread}/schedstat") as f:
+            total += int(f.read().split()[0])
+    return total / 1e9
+
+
+def memory(pid):
+    """What one process takes."""
+    def fields(path):
+        with open(path) as f:
+            return {line.split(":")[0]: line.split()[1] for line in f if len(line.split()) > 1}
+    rollup, status = fields(f"/proc/{pid}/smaps_rollup"), fields(f"/proc/{pid}/status")
+    return {"private": int(rollup["Private_Clean"]) + int(rollup["Private_Dirty"]), "PSS": int(rollup["Pss"]),
+            "RSS": int(rollup["Rss"]), "VSZ": int(status["VmSize"]), "page tables": int(status["VmPTE"]),
+            "threads": int(status["Threads"]), "open files": len(os.listdir(f"/proc/{pid}/fd"))}
+
+
+def settled(pid):
+    """The same, once it has not changed for two seconds: both give memory back only after a while."""
+    last, same, end = None, 0, clock() + 15
+    while same < 4 and clock() < end:
+        got = memory(pid)
+        same = same + 1 if got == last else 0
+        last = got
+        time.sleep(0.5)
+    return last
+
+
+# ---- a client without threads ---------------------------------------------------------------------------
+
+
+class Line:
+    def __init__(self, path):
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.settimeout(60)
+        self.sock.connect(path)
+        self.stream = -1
+
+    def send(self, method, message):
+        self.stream += 2
+        self.sock.sendall(frame(self.stream, REQUEST, request(TASK2, method, encode(method + "Request", message))))
+
+    def answer(self):
+        data = self.sock.recv(1 << 16)
+        while len(data) < 10 or len(data) < 10 + int.from_bytes(data[:4], "big"):
+            more = self.sock.recv(1 << 20)
+            if not more:
+                raise RuntimeError("the shim has closed the connection")
+            data += more
+        return data[10:]
+
+    def call(self, method, may_fail=False, **message):
+        self.send(method, message)
+        response = decode("Response", self.answer())
+        if response["status"] and response["status"]["code"] and not may_fail:
+            raise RuntimeError(f"{method}: {response['status']['message']}")
+        return response["payload"]
+
+    def timed(self, method, **message):
+        """Seconds until the answer is there, undecoded."""
+        self.stream += 2
+        data = frame(self.stream, REQUEST, request(TASK2, method, encode(method + "Request", message)))
+        begin = clock()
+        self.sock.sendall(data)
+        self.answer()
+        return clock() - begin
+
+    def run_exec(self, container, exec_id, args=("true",), stdout="", stderr=""):
+        body = {"args": list(args), "cwd": "/", "env": ["PATH=/bin"], "user": {"uid": 0, "gid": 0},
+                "noNewPrivileges": True}
+        self.call("Exec", id=container, exec_id=exec_id, stdout=stdout, stderr=stderr,
+                  spec=pack("types.containerd.io/opencontainers/runtime-spec/1/Process",
+                            message=json.dumps(body).encode()))
+        self.call("Start", id=container, exec_id=exec_id)
+        self.call("Wait", id=container, exec_id=exec_id)
+        self.call("Delete", id=container, exec_id=exec_id)
+
+    def close(self):
+        self.sock.close()
+
+
+class Drain(threading.Thread):
+    """Reads a FIFO to its end."""
+
+    def __init__(self, path):
+        super().__init__(daemon=True)
+        self.fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+        os.set_blocking(self.fd, True)
+        self.bytes, self.end = 0, None
+
+    def run(self):
+        buffer = bytearray(1 << 20)
+        poll = select.poll()
+        poll.register(self.fd, select.POLLIN)
+        poll.poll()  # a FIFO nobody has written to yet is not at its end
+        while True:
+            got = os.readv(self.fd, [buffer])
+            if not got:
+                break
+            self.bytes += got
+        self.end = clock()
+        os.close(self.fd)
+
+
+# ---- without containerd -----------------------------------------------------------------------------------
+
+
+def bench_start(worlds):
+    version = Figure("process start (-v)", "ms", times=10)
+    start = Figure("start action", "ms", times=10)
+    for turn, who in turns(2 * N):
+        version.add(who, 1e3 * spawn([BINARIES[who], "-v"])[0])
+    for turn, who in turns(N):
+        world = worlds[who]
+        task = world.task(container=f"start{turn}", started=False)
+        options = os.path.join(task.bundle.path, "stdin")
+        with open(options, "wb") as f:
+            f.write(encode("Any", task.opts))
+        argv = [world.shim, *world.argv(task.id, "start")]
+        took, out = spawn(argv, cwd=task.bundle.path, stdin=options, env=world.environ())
+        start.add(who, 1e3 * took)
+        task.connect(out.decode().strip()[len("unix://"):])
+        task.shutdown()
+
+
+def bench_cycle(worlds):
+    create, begin, delete = (Figure(f"{verb} (RPC)", "ms") for verb in ("Create", "Start", "Delete"))
+    action = Figure("delete action", "ms", times=2)
+    whole = Figure("Create + Start + Wait + Delete", "ms")
+    over = Figure(f"  of these: the shim, not {RUNTIME}", "ms")
+    exec_ = Figure("Exec + Start + Wait + Delete", "ms")
+    exec_over = Figure(f"  of these: the shim, not {RUNTIME} ", "ms")
+    exec_cpu = Figure("the shim's CPU per exec", "µs", times=10)
+    floor, exec_floor = [], []
+    lines, tasks = {}, {}
+    for who, world in worlds.items():
+        tasks[who] = world.task(container="execs").run()
+        lines[who] = Line(tasks[who].address)
+    for turn, who in turns(N):
+        world = worlds[who]
+        if who == "nanoshim":
+            floor.append(runtime_cycle(world, f"floor{turn}"))
+        task = world.task(["true"], container=f"cycle{turn}")
+        line = Line(task.address)
+        t = [clock()]
+        line.call("Create", id=task.id, **task.create_request())
+        t.append(clock())
+        line.call("Start", id=task.id)
+        t.append(clock())
+        line.call("Wait", id=task.id)
+        t.append(clock())
+        line.call("Delete", id=task.id)
+        t.append(clock())
+        for figure, took in ((create, t[1] - t[0]), (begin, t[2] - t[1]), (delete, t[4] - t[3]), (whole, t[4] - t[0])):
+            figure.add(who, 1e3 * took)
+        line.close()
+        task.shutdown()
+        argv = [world.shim, *world.argv(task.id, "delete", bundle=task.bundle.path)]
+        action.add(who, 1e3 * spawn(argv, cwd=task.bundle.path, env=world.environ())[0])
+    for turn, who in turns(N):
+        pid = tasks[who].daemon()
+        exec_floor.append(runtime_exec(worlds[who], tasks[who]))
+        before, cpu_before = clock(), cpu(pid)
+        for i in range(5):
+            lines[who].run_exec("execs", f"x{turn}-{i}")
+        exec_.add(who, 1e3 * (clock() - before) / 5)
+        exec_cpu.add(who, 1e6 * (cpu(pid) - cpu_before) / 5)
+    for who in BINARIES:
+        lines[who].close()
+        over.add(who, whole.median(who) - 1e3 * statistics.median(floor))
+        exec_over.add(who, exec_.median(who) - 1e3 * statistics.median(exec_floor))
+    print(f"# {RUNTIME} alone: create + start + delete {1e3 * statistics.median(floor):.1f} ms,"
+          f" exec {1e3 * statistics.median(exec_floor):.1f} ms", flush=True)
+
+
+def runtime_cycle(world, name):
+    """create, start and delete by the runtime alone: seconds."""
+    task = world.task(["true"], container=name, started=False)
+    rootfs = os.path.join(task.bundle.path, "rootfs")
+    subprocess.run(["mount", "--bind", world.rootfs, rootfs], check=True)
+    common = [RUNTIME, "--root", os.path.join(world.runtime_root, world.namespace)]
+    pid_file = os.path.join(task.bundle.path, "init.pid")
+    try:
+        total = spawn([*common, "create", "--bundle", task.bundle.path, "--pid-file", pid_file, name])[0]
+        total += spawn([*common, "start", name])[0]
+        with open(pid_file) as f:
+            shim.until(lambda pid=int(f.read()): not shim.alive(pid), "its end")
+        total += spawn([*common, "delete", name])[0]
+    finally:
+        subprocess.run(["umount", rootfs], check=True)
+    return total
+
+
+def runtime_exec(world, task):
+    process = os.path.join(task.bundle.path, "process.json")
+    with open(process, "w") as f:
+        json.dump({"args": ["true"], "cwd": "/", "env": ["PATH=/bin"], "user": {"uid": 0, "gid": 0}}, f)
+    return spawn([RUNTIME, "--root", os.path.join(world.runtime_root, world.namespace), "exec", "--process", process,
+                  "--detach", "--pid-file", process + ".pid", task.id])[0]
+
+
+def bench_requests(worlds):
+    times = {"State": 2, "Pids": 20, "Stats": 3, "Connect": None}
+    tasks = {who: world.task(container="requests").run() for who, world in worlds.items()}
+    lines = {who: Line(task.address) for who, task in tasks.items()}
+    for method, target in times.items():
+        latency = Figure(f"{method}, time to the answer", "µs", times=target)
+        work = Figure(f"{method}, the shim's CPU", "µs")
+        count = 5 if method == "Pids" else 100
+        for _, who in turns(N):
+            pid = tasks[who].daemon()
+            lines[who].call(method, id="requests")
+            before = cpu(pid)
+            latency.add(who, 1e6 * statistics.median(lines[who].timed(method, id="requests") for _ in range(count)))
+            work.add(who, 1e6 * (cpu(pid) - before) / count)
+
+
+def bench_output(worlds):
+    size = 256 << 20
+    speed = Figure("stdout, blocks of 64 KiB", "MiB/s", times=1.5, more_is_better=True)
+    work = Figure("the shim's CPU per GiB of stdout", "ms", times=5)
+    for turn, who in turns(max(3, N // 2)):
+        world = worlds[who]
+        task = world.task(["dd", "if=/dev/zero", "bs=65536", f"count={size >> 16}"], container=f"output{turn}",
+                          stdio="out")
+        drain, errors = Drain(task.stdout), Drain(task.stderr)
+        errors.start()
+        task.create()
+        before = cpu(task.daemon())
+        begin = clock()
+        drain.start()
+        task.start()
+        task.wait()
+        drain.join(60)
+        if drain.bytes != size:
+            raise RuntimeError(f"{drain.bytes} bytes of {size} came through")
+        work.add(who, 1e3 * (cpu(task.daemon()) - before) * GIB / size)
+        speed.add(who, size / (1 << 20) / (drain.end - begin))
+        task.delete()
+        task.shutdown()
+
+
+def bench_pod(worlds):
+    each = Figure("a further container in a pod's daemon, private", "KiB", limit=4)
+    for who, world in worlds.items():
+        pod = {"io.kubernetes.cri.sandbox-id": "pod"}
+        tasks = [world.task(container=f"pod{i}", annotations=pod).run() for i in range(2)]
+        before = settled(tasks[0].daemon())["private"]
+        for i in range(2, 12):
+            world.task(container=f"pod{i}", annotations=pod).run()
+        each.add(who, (settled(tasks[0].daemon())["private"] - before) / 10)
+
+
+# ---- under a containerd ---------------------------------------------------------------------------------
+
+
+LAB = """
+. "$0"
+trap lab_down EXIT
+lab_up containerd-shim-runc-v2="$SHIM" || exit
+ctr_run -d box sleep 100000 && ctr_run -d other sleep 100000 || exit
+printf '%s\\n' "$LAB" "$NS" "$LAB_MNT" "$(shim_pid box)" "$(shim_socket box)"
+read -r _
+"""
+
+
+class Lab:
+    """A private containerd with two containers running, each with a daemon of its own."""
+
+    def __init__(self, binary):
+        self.bash = subprocess.Popen(["bash", "-c", LAB, os.path.join(REPO, "test/shim/lib.bash")],
+                                     stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+                                     env=dict(os.environ, SHIM=os.path.realpath(binary)))
+        said = [self.bash.stdout.readline().strip() for _ in range(5)]
+        if not said[4]:
+            raise RuntimeError("no containerd")
+        self.dir, self.namespace, self.mounts, pid, self.socket = said
+        self.pid = int(pid)
+
+    def ctr(self, *args):
+        return spawn(["nsenter", "--mount=" + self.mounts, "--", "timeout", "-s", "KILL", "60", "ctr", "-a",
+                      self.dir + "/c.sock", "-n", self.namespace, *args])[0]
+
+    def run(self, name):
+        return self.ctr("run", "--rm", "--snapshotter", "overlayfs",
+                        *([] if RUNTIME == "runc" else ["--runc-binary", RUNTIME]), "nanoshim.test/busybox:1", name, "true")
+
+    def close(self):
+        self.bash.stdin.close()
+        self.bash.wait(60)
+
+
+def bench_containerd(labs):
+    run = Figure("ctr run --rm true", "ms")
+    exec_ = Figure("ctr task exec true", "ms")
+    floor = {"run": [], "exec": []}
+    for turn, who in turns(N):
+        run.add(who, 1e3 * labs[who].run(f"run{turn}"))
+        exec_.add(who, 1e3 * labs[who].ctr("task", "exec", "--exec-id", f"x{turn}", "box", "true"))
+
+
+MEMORY = {"private": (32, "KiB"), "PSS": (40, "KiB"), "RSS": (None, "KiB"), "VSZ": (1024, "KiB"),
+          "page tables": (48, "KiB"), "threads": (1, ""), "open files": (None, "")}
+
+
+def bench_memory(labs):
+    for when in ("idle", "after traffic"):
+        if when == "after traffic":
+            together([threading.Thread(target=traffic, args=(lab,)) for lab in labs.values()])
+        figures = {what: Figure(f"{what}, {when}", unit, limit=limit) for what, (limit, unit) in MEMORY.items()}
+        for who, lab in labs.items():
+            for what, value in settled(lab.pid).items():
+                figures[what].add(who, value)
+
+
+def together(threads, meanwhile=lambda: None):
+    for thread in threads:
+        thread.start()
+    meanwhile()
+    for thread in threads:
+        thread.join()
+
+
+def traffic(lab):
+    """1,000 execs, a request of 4 MiB, 10 MiB of output."""
+    line = Line(lab.socket)
+    for i in range(TRAFFIC):
+        line.run_exec("box", f"t{i}")
+    line.call("State", may_fail=True, id="box", exec_id="x" * ((4 << 20) - 200))
+    fifos = [os.path.join(lab.dir, "fifo", name) for name in ("out", "err")]
+    for fifo in fifos:
+        os.mkfifo(fifo)
+    drains = [Drain(fifo) for fifo in fifos]
+    together(drains, lambda: line.run_exec("box", "output", ["head", "-c", str(10 << 20), "/dev/zero"], *fifos))
+    if drains[0].bytes != 10 << 20:
+        raise RuntimeError(f"{drains[0].bytes} bytes of output")
+    line.close()
+
+
+def bench_size(_):
+    size = Figure("binary", "KiB", limit=128)
+    for who, binary in BINARIES.items():
+        size.add(who, os.stat(os.path.realpath(binary)).st_size / 1024)
+
+
+# ---- the report ----------------------------------------------------------------------------------------
+
+
+def report():
+    print(f"{'':46} {'':6} {'nanoshim':>10} {'Go shim':>10} {'ratio':>8} {'target':>8} met")
+    with open(os.path.join(OUT, "bench.csv"), "w") as csv:
+        csv.write("figure,unit,nanoshim,go,ratio,target,met\n")
+        for f in Figure.all:
+            target, met = f.verdict()
+            ours, theirs, ratio = number(f.median("nanoshim")), number(f.median("Go shim")), number(f.ratio())
+            print(f"{f.name:46} {f.unit:6} {ours:>10} {theirs:>10} {ratio:>8} {target:>8} {met}")
+            csv.write(f'"{f.name.strip()}",{f.unit},{ours},{theirs},{ratio},{target},{met}\n')
+
+
+def plot():
+    """How many times less, on a logarithmic scale, for what has a ratio."""
+    shown = [f for f in Figure.all if (f.ratio() or 0) > 0]
+    with open(os.path.join(OUT, "bench.dat"), "w") as data:
+        for i, f in enumerate(reversed(shown)):
+            data.write(f'{f.ratio():.4g} {i} "{f.name.strip()}"\n')
+    subprocess.run(["gnuplot", "-e", f"dir='{OUT}'", os.path.join(HERE, "bench.gp")], check=True)
+
+
+def main():
+    if RUNTIME == "crun" and os.path.ismount("/sys/fs/cgroup/unified"):
+        shim.make_room_for_crun()
+    only = re.compile(os.environ.get("FIGURES") or ".")
+    os.makedirs(OUT, exist_ok=True)
+    begin = clock()
+    print(f"# nanoshim beside {GO_SHIM}, with {RUNTIME}; {N} turns each\n", flush=True)
+    groups = {"start": bench_start, "requests": bench_requests, "cycle": bench_cycle, "output": bench_output,
+              "pod": bench_pod}
+    worlds = {who: World(binary) for who, binary in BINARIES.items()}
+    try:
+        for name, group in groups.items():
+            if only.search(name):
+                group(worlds)
+                print(f"# {name}: {clock() - begin:.0f} s", file=sys.stderr, flush=True)
+    finally:
+        for world in worlds.values():
+            world.close(orderly=False)
+    groups = {"containerd": bench_containerd, "memory": bench_memory}
+    if any(only.search(name) for name in groups):
+        labs = {}
+        try:
+            for who, binary in BINARIES.items():
+                labs[who] = Lab(binary)
+            for name, group in groups.items():
+                if only.search(name):
+                    group(labs)
+                    print(f"# {name}: {clock() - begin:.0f} s", file=sys.stderr, flush=True)
+        finally:
+            for lab in labs.values():
+                lab.close()
+    bench_size(None)
+    report()
+    plot()
+    print(f"\n# {clock() - begin:.0f} s; figures and plot: {OUT}")
+
+
+if __name__ == "__main__":
+    main()
