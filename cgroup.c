@@ -363,31 +363,56 @@ static const char v1[] =
 struct stats {
 	const char *cgroup;
 	pb_ostream_t out;
-	char *at;            /* where `out` writes to */
-	bool full;           /* it was not enough */
-	bool found;          /* a file was there, since this was last set to false */
+	char *at;   /* where `out` writes to */
+	bool full;  /* it was not enough */
+	bool found; /* a file was there, since this was last set to false */
+	int dir;    /* of the controller whose file was read last, or -1 */
+	struct view controller;
 	struct view content; /* of the file read last */
 	struct view size;    /* of huge pages, for the * */
-	struct view devices; /* /proc/partitions */
-	char sizes[256];     /* all of them, each followed by a blank */
+	struct view devices; /* /proc/partitions, once it is needed */
+	char sizes[256];     /* all of them, each followed by a blank; the same */
 	char file[FILE_MAX], partitions[FILE_MAX];
 };
 
-/* Reads a file of the cgroup. What it says is gone with the next one. */
+/* The directory of a controller, or -1. Most of the time it takes to open a file goes into the walk to
+ * it, and files of one controller are read one after the other. */
+static int controller_dir(struct stats *s, struct view controller)
+{
+	char name[DIR_MAX];
+	struct text path = TEXT(name);
+
+	if (s->controller.len > 0 && (is_v2(s->cgroup) || same(controller, s->controller)))
+		return s->dir;
+	fd_close(&s->dir);
+	s->controller = controller;
+	if (add_dir(&path, s->cgroup, controller))
+		s->dir = openat(AT_FDCWD, name, O_PATH | O_DIRECTORY | O_CLOEXEC);
+	return s->dir;
+}
+
+/* Reads a file of the cgroup, by one read(2): the kernel makes these whole, however long they are.
+ * What it says is gone with the next one. */
 static bool load(struct stats *s, struct view name)
 {
-	char path[DIR_MAX], file[64];
-	struct text p = TEXT(path), f = TEXT(file);
-	struct view head = view_cut(&name, '*');
+	char file[64];
+	struct text f = TEXT(file);
+	struct view rest = name, controller = view_cut(&rest, '.'), head = view_cut(&name, '*');
 	ssize_t n = -1;
+	int fd = -1;
 
 	text_add(&f, head);
 	if (name.len > 0) {
 		text_add(&f, s->size);
 		text_add(&f, name);
 	}
-	if (!f.cut && add_file(&p, s->cgroup, (struct view){file, f.len}))
-		n = file_read(path, s->file, sizeof(s->file));
+	if (!f.cut && controller_dir(s, controller) >= 0)
+		fd = openat(s->dir, file, O_RDONLY | O_CLOEXEC);
+	if (fd >= 0)
+		n = read(fd, s->file, sizeof(s->file));
+	fd_close(&fd);
+	if (n == sizeof(s->file))
+		n = -1;
 	s->content = (struct view){s->file, n > 0 ? (size_t)n : 0};
 	s->found |= n >= 0;
 	return n >= 0;
@@ -557,6 +582,17 @@ static struct view word(struct view *line)
 	return w;
 }
 
+static void read_devices(struct stats *s)
+{
+	char name[DIR_MAX];
+	struct text path = TEXT(name);
+	ssize_t n;
+
+	text_printf(&path, "%s/proc/partitions", cgroup_prefix);
+	n = file_read(name, s->partitions, sizeof(s->partitions));
+	s->devices = (struct view){s->partitions, n > 0 ? (size_t)n : 0};
+}
+
 /* "MAJOR:MINOR [OPERATION] NUMBER" per line, and a sum that is nobody's. */
 static void put_devices(struct stats *s, unsigned int tag, struct view name)
 {
@@ -577,6 +613,8 @@ static void put_devices(struct stats *s, unsigned int tag, struct view name)
 			op.len = 0;
 		one = put_begin(s, tag);
 		put_text(s, 1, op);
+		if (!s->devices.at)
+			read_devices(s);
 		for (table = s->devices; table.len > 0;) {
 			struct text t = TEXT(path);
 
@@ -608,6 +646,35 @@ static void put_list(struct stats *s, unsigned int tag, struct view name)
 		s->full |= !pb_encode_varint(&s->out, number(one));
 	}
 	put_end(s, all);
+}
+
+/* "hugepages-2048kB" in a directory becomes "2MB", as the hugetlb files are named. */
+static void read_sizes(struct stats *s)
+{
+	char buf[128];
+	struct text sizes = TEXT(s->sizes), path = TEXT(buf);
+	struct dir dir = {0};
+	const struct dirent *entry;
+
+	text_printf(&path, "%s/sys/kernel/mm/hugepages", cgroup_prefix);
+	dir.fd = open(buf, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	while (dir.fd >= 0 && (entry = dir_next(&dir))) {
+		struct view name = view_of(entry->d_name);
+		uint64_t size;
+
+		if (!view_starts(name, "hugepages-"))
+			continue;
+		view_cut(&name, '-');
+		size = number(name);
+		text_printf(&sizes, "%u%s ",
+			    (unsigned int)(size >> (size >> 20   ? 20
+						    : size >> 10 ? 10
+								 : 0)),
+			    size >> 20   ? "GB"
+			    : size >> 10 ? "MB"
+					 : "KB");
+	}
+	fd_close(&dir.fd);
 }
 
 /* ---- a message by its words ---- */
@@ -653,6 +720,8 @@ static void put_fields(struct stats *s, struct view *words, bool dead)
 			put_message(s, tag, w.at[0] == '(', words);
 			break;
 		case '*':
+			if (is_v2(s->cgroup) || controller_dir(s, VIEW("hugetlb")) >= 0)
+				read_sizes(s);
 			for (sizes = view_of(s->sizes); sizes.len > 0;) {
 				s->size = view_cut(&sizes, ' ');
 				again = *words;
@@ -702,35 +771,6 @@ static void put_fields(struct stats *s, struct view *words, bool dead)
 	}
 }
 
-/* "hugepages-2048kB" in a directory becomes "2MB", as the hugetlb files are named. */
-static void read_sizes(struct stats *s)
-{
-	char buf[128];
-	struct text sizes = TEXT(s->sizes), path = TEXT(buf);
-	struct dir dir = {0};
-	const struct dirent *entry;
-
-	text_printf(&path, "%s/sys/kernel/mm/hugepages", cgroup_prefix);
-	dir.fd = open(buf, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	while (dir.fd >= 0 && (entry = dir_next(&dir))) {
-		struct view name = view_of(entry->d_name);
-		uint64_t size;
-
-		if (!view_starts(name, "hugepages-"))
-			continue;
-		view_cut(&name, '-');
-		size = number(name);
-		text_printf(&sizes, "%u%s ",
-			    (unsigned int)(size >> (size >> 20   ? 20
-						    : size >> 10 ? 10
-								 : 0)),
-			    size >> 20   ? "GB"
-			    : size >> 10 ? "MB"
-					 : "KB");
-	}
-	fd_close(&dir.fd);
-}
-
 ssize_t cgroup_stats(const char *cgroup, struct view *type_url, char *buf, size_t cap)
 {
 	char name[DIR_MAX];
@@ -747,19 +787,16 @@ ssize_t cgroup_stats(const char *cgroup, struct view *type_url, char *buf, size_
 	s->cgroup = cgroup;
 	s->at = buf;
 	s->out = pb_ostream_from_buffer((pb_byte_t *)buf, cap);
-	read_sizes(s);
+	s->dir = -1;
 	if (is_v2(cgroup)) {
 		*type_url = VIEW("io.containerd.cgroups.v2.Metrics");
 		words = VIEW(v2);
 	} else {
 		*type_url = VIEW("io.containerd.cgroups.v1.Metrics");
 		words = VIEW(v1);
-		path.len = 0;
-		text_printf(&path, "%s/proc/partitions", cgroup_prefix);
-		n = file_read(name, s->partitions, sizeof(s->partitions));
-		s->devices = (struct view){s->partitions, n > 0 ? (size_t)n : 0};
 	}
 	put_fields(s, &words, false);
+	fd_close(&s->dir);
 	n = s->full ? -ENOSPC : (ssize_t)s->out.bytes_written;
 	pages_put(s, sizeof(*s));
 	return n;
