@@ -4,7 +4,7 @@
 
 Both do the same work in the same run, by turns (A B A B), and each figure is the median of its
 turns. Times are of CLOCK_MONOTONIC as a client sees them, CPU is what the kernel has accounted to
-the daemon's threads. What a floor is: the same work by the OCI runtime alone, with no shim.
+the daemon's threads.
 
 Environment: N (turns), RUNTIME (crun or runc), SHIM, OUT (the directory for the files), TMPDIR,
 FIGURES (a regular expression: only these groups).
@@ -14,6 +14,7 @@ import json
 import os
 import re
 import select
+import shutil
 import socket
 import statistics
 import subprocess
@@ -251,24 +252,42 @@ def bench_start(worlds):
         task.shutdown()
 
 
+class Timed:
+    """A runtime that notes how long each of its calls took. For the shim it is one more program to
+    execute, which counts as the shim's time."""
+
+    def __init__(self, world):
+        self.path = os.path.join(world.dir, "timed", RUNTIME)
+        os.mkdir(os.path.dirname(self.path))
+        subprocess.run(["musl-gcc", "-Os", "-static", "-s", "-o", self.path, os.path.join(HERE, "timed.c")],
+                       check=True)
+        os.symlink(shutil.which(RUNTIME), self.path + ".real")
+        self.options = world.options(binary_name=self.path)
+        self.taken()
+
+    def taken(self):
+        """Seconds of all calls since this was asked last."""
+        with open(self.path + ".log", "a+") as log:
+            log.seek(0)
+            total = sum(int(line) for line in log) / 1e9
+            log.truncate(0)
+        return total
+
+
 def bench_cycle(worlds):
     create, begin, delete = (Figure(f"{verb} (RPC)", "ms") for verb in ("Create", "Start", "Delete"))
     action = Figure("delete action", "ms", times=2)
     whole = Figure("Create + Start + Wait + Delete", "ms")
-    over = Figure(f"  of these: the shim, not {RUNTIME}", "ms")
+    alone = Figure(f"  of these: {RUNTIME}", "ms")
+    over = Figure("  of these: all but that", "ms")
     exec_ = Figure("Exec + Start + Wait + Delete", "ms")
-    exec_over = Figure(f"  of these: the shim, not {RUNTIME} ", "ms")
+    exec_alone = Figure(f"  of these: {RUNTIME} ", "ms")
+    exec_over = Figure("  of these: all but that ", "ms")
     exec_cpu = Figure("the shim's CPU per exec", "µs", times=10)
-    floor, exec_floor = [], []
-    lines, tasks = {}, {}
-    for who, world in worlds.items():
-        tasks[who] = world.task(container="execs").run()
-        lines[who] = Line(tasks[who].address)
-    for turn, who in turns(N):
-        world = worlds[who]
-        if who == "nanoshim":
-            floor.append(runtime_cycle(world, f"floor{turn}"))
-        task = world.task(["true"], container=f"cycle{turn}")
+    runtimes = {who: Timed(world) for who, world in worlds.items()}
+    for turn, who in turns(2 * N):
+        world, runtime = worlds[who], runtimes[who]
+        task = world.task(["true"], container=f"cycle{turn}", opts=runtime.options)
         line = Line(task.address)
         t = [clock()]
         line.call("Create", id=task.id, **task.create_request())
@@ -279,52 +298,26 @@ def bench_cycle(worlds):
         t.append(clock())
         line.call("Delete", id=task.id)
         t.append(clock())
-        for figure, took in ((create, t[1] - t[0]), (begin, t[2] - t[1]), (delete, t[4] - t[3]), (whole, t[4] - t[0])):
-            figure.add(who, 1e3 * took)
+        took = runtime.taken()
+        for figure, seconds in ((create, t[1] - t[0]), (begin, t[2] - t[1]), (delete, t[4] - t[3]),
+                                (whole, t[4] - t[0]), (alone, took), (over, t[4] - t[0] - took)):
+            figure.add(who, 1e3 * seconds)
         line.close()
         task.shutdown()
         argv = [world.shim, *world.argv(task.id, "delete", bundle=task.bundle.path)]
         action.add(who, 1e3 * spawn(argv, cwd=task.bundle.path, env=world.environ())[0])
-    for turn, who in turns(N):
-        pid = tasks[who].daemon()
-        exec_floor.append(runtime_exec(worlds[who], tasks[who]))
-        before, cpu_before = clock(), cpu(pid)
-        for i in range(5):
-            lines[who].run_exec("execs", f"x{turn}-{i}")
-        exec_.add(who, 1e3 * (clock() - before) / 5)
-        exec_cpu.add(who, 1e6 * (cpu(pid) - cpu_before) / 5)
+    tasks = {who: world.task(container="execs", opts=runtimes[who].options).run() for who, world in worlds.items()}
+    lines = {who: Line(task.address) for who, task in tasks.items()}
     for who in BINARIES:
-        lines[who].close()
-        over.add(who, whole.median(who) - 1e3 * statistics.median(floor))
-        exec_over.add(who, exec_.median(who) - 1e3 * statistics.median(exec_floor))
-    print(f"# {RUNTIME} alone: create + start + delete {1e3 * statistics.median(floor):.1f} ms,"
-          f" exec {1e3 * statistics.median(exec_floor):.1f} ms", flush=True)
-
-
-def runtime_cycle(world, name):
-    """create, start and delete by the runtime alone: seconds."""
-    task = world.task(["true"], container=name, started=False)
-    rootfs = os.path.join(task.bundle.path, "rootfs")
-    subprocess.run(["mount", "--bind", world.rootfs, rootfs], check=True)
-    common = [RUNTIME, "--root", os.path.join(world.runtime_root, world.namespace)]
-    pid_file = os.path.join(task.bundle.path, "init.pid")
-    try:
-        total = spawn([*common, "create", "--bundle", task.bundle.path, "--pid-file", pid_file, name])[0]
-        total += spawn([*common, "start", name])[0]
-        with open(pid_file) as f:
-            shim.until(lambda pid=int(f.read()): not shim.alive(pid), "its end")
-        total += spawn([*common, "delete", name])[0]
-    finally:
-        subprocess.run(["umount", rootfs], check=True)
-    return total
-
-
-def runtime_exec(world, task):
-    process = os.path.join(task.bundle.path, "process.json")
-    with open(process, "w") as f:
-        json.dump({"args": ["true"], "cwd": "/", "env": ["PATH=/bin"], "user": {"uid": 0, "gid": 0}}, f)
-    return spawn([RUNTIME, "--root", os.path.join(world.runtime_root, world.namespace), "exec", "--process", process,
-                  "--detach", "--pid-file", process + ".pid", task.id])[0]
+        runtimes[who].taken()
+    for turn, who in turns(10 * N):
+        pid = tasks[who].daemon()
+        before, cpu_before = clock(), cpu(pid)
+        lines[who].run_exec("execs", f"x{turn}")
+        seconds, took = clock() - before, runtimes[who].taken()
+        exec_cpu.add(who, 1e6 * (cpu(pid) - cpu_before))
+        for figure, value in ((exec_, seconds), (exec_alone, took), (exec_over, seconds - took)):
+            figure.add(who, 1e3 * value)
 
 
 def bench_requests(worlds):
@@ -421,7 +414,6 @@ class Lab:
 def bench_containerd(labs):
     run = Figure("ctr run --rm true", "ms")
     exec_ = Figure("ctr task exec true", "ms")
-    floor = {"run": [], "exec": []}
     for turn, who in turns(N):
         run.add(who, 1e3 * labs[who].run(f"run{turn}"))
         exec_.add(who, 1e3 * labs[who].ctr("task", "exec", "--exec-id", f"x{turn}", "box", "true"))
