@@ -7,7 +7,7 @@ turns. Times are of CLOCK_MONOTONIC as a client sees them, CPU is what the kerne
 the daemon's threads.
 
 Environment: N (turns), RUNTIME (crun or runc), SHIM, OUT (the directory for the files), TMPDIR,
-FIGURES (a regular expression: only these groups).
+FIGURES (a regular expression: only these groups). With --tap it is a test: no plot, fewer figures.
 """
 
 import json
@@ -46,14 +46,14 @@ GIB = 1 << 30
 
 
 class Figure:
-    """One line of the table. `target`: how many times better nanoshim is to be than the Go shim, or
-    a limit for its own value."""
+    """One line of the table. The target: `times` better than the Go shim, or `limit` for its own
+    value. `guard` (times better) is what a busy machine cannot spoil: the test's limit."""
 
     all = []
 
-    def __init__(self, name, unit, times=None, limit=None, more_is_better=False):
+    def __init__(self, name, unit, times=None, limit=None, more_is_better=False, plotted=True, guard=None):
         self.name, self.unit, self.times, self.limit = name, unit, times, limit
-        self.more_is_better = more_is_better
+        self.more_is_better, self.plotted, self.guard = more_is_better, plotted, guard
         self.values = {who: [] for who in BINARIES}
         Figure.all.append(self)
 
@@ -102,7 +102,7 @@ def clock():
 
 
 def spawn(argv, cwd=None, stdin=os.devnull, env=None):
-    """Runs a command to its end: (seconds, what it printed). It fails loudly."""
+    """Runs a command to its end: (seconds, of these CPU, what it printed). It fails loudly."""
     out_path = os.path.join(shim.base(), "out")
     actions = [(os.POSIX_SPAWN_OPEN, 0, stdin, os.O_RDONLY, 0),
                (os.POSIX_SPAWN_OPEN, 1, out_path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600),
@@ -113,7 +113,7 @@ def spawn(argv, cwd=None, stdin=os.devnull, env=None):
     try:
         begin = clock()
         pid = os.posix_spawnp(argv[0], argv, os.environ if env is None else env, file_actions=actions)
-        _, status = os.waitpid(pid, 0)
+        _, status, usage = os.wait4(pid, 0)
         took = clock() - begin
     finally:
         os.chdir(before)
@@ -121,7 +121,7 @@ def spawn(argv, cwd=None, stdin=os.devnull, env=None):
         out = f.read()
     if status:
         raise RuntimeError(f"{argv}: status {status}: {out[-500:]!r}")
-    return took, out
+    return took, usage.ru_utime + usage.ru_stime, out
 
 
 def cpu(pid):
@@ -236,18 +236,23 @@ class Drain(threading.Thread):
 
 def bench_start(worlds):
     version = Figure("process start (-v)", "ms", times=10)
+    version_cpu = Figure("process start (-v), CPU", "ms", guard=5)
     start = Figure("start action", "ms", times=10)
+    start_cpu = Figure("start action, CPU", "ms", guard=3)
+    for turn, who in turns(5 * N):
+        took, used, _ = spawn([BINARIES[who], "-v"])
+        version.add(who, 1e3 * took)
+        version_cpu.add(who, 1e3 * used)
     for turn, who in turns(2 * N):
-        version.add(who, 1e3 * spawn([BINARIES[who], "-v"])[0])
-    for turn, who in turns(N):
         world = worlds[who]
         task = world.task(container=f"start{turn}", started=False)
         options = os.path.join(task.bundle.path, "stdin")
         with open(options, "wb") as f:
             f.write(encode("Any", task.opts))
         argv = [world.shim, *world.argv(task.id, "start")]
-        took, out = spawn(argv, cwd=task.bundle.path, stdin=options, env=world.environ())
+        took, used, out = spawn(argv, cwd=task.bundle.path, stdin=options, env=world.environ())
         start.add(who, 1e3 * took)
+        start_cpu.add(who, 1e3 * used)
         task.connect(out.decode().strip()[len("unix://"):])
         task.shutdown()
 
@@ -276,14 +281,14 @@ class Timed:
 
 def bench_cycle(worlds):
     create, begin, delete = (Figure(f"{verb} (RPC)", "ms") for verb in ("Create", "Start", "Delete"))
-    action = Figure("delete action", "ms", times=2)
+    action = Figure("delete action", "ms", times=2, guard=2)
     whole = Figure("Create + Start + Wait + Delete", "ms")
-    alone = Figure(f"  of these: {RUNTIME}", "ms")
-    over = Figure("  of these: all but that", "ms")
+    alone = Figure(f"  {RUNTIME}'s own time in that", "ms", plotted=False)
+    over = Figure("  the cycle without it", "ms")
     exec_ = Figure("Exec + Start + Wait + Delete", "ms")
-    exec_alone = Figure(f"  of these: {RUNTIME} ", "ms")
-    exec_over = Figure("  of these: all but that ", "ms")
-    exec_cpu = Figure("the shim's CPU per exec", "µs", times=10)
+    exec_alone = Figure(f"  {RUNTIME}'s own time in that", "ms", plotted=False)
+    exec_over = Figure("  the exec without it", "ms")
+    exec_cpu = Figure("the shim's CPU per exec", "µs", times=10, guard=2.5)
     runtimes = {who: Timed(world) for who, world in worlds.items()}
     for turn, who in turns(2 * N):
         world, runtime = worlds[who], runtimes[who]
@@ -322,11 +327,12 @@ def bench_cycle(worlds):
 
 def bench_requests(worlds):
     times = {"State": 2, "Pids": 20, "Stats": 3, "Connect": None}
+    guards = {"State": 1.5, "Pids": 8, "Stats": 2.5, "Connect": None}
     tasks = {who: world.task(container="requests").run() for who, world in worlds.items()}
     lines = {who: Line(task.address) for who, task in tasks.items()}
     for method, target in times.items():
         latency = Figure(f"{method}, time to the answer", "µs", times=target)
-        work = Figure(f"{method}, the shim's CPU", "µs")
+        work = Figure(f"{method}, the shim's CPU", "µs", guard=guards[method])
         count = 5 if method == "Pids" else 100
         for _, who in turns(N):
             pid = tasks[who].daemon()
@@ -338,8 +344,8 @@ def bench_requests(worlds):
 
 def bench_output(worlds):
     size = 256 << 20
-    speed = Figure("stdout, blocks of 64 KiB", "MiB/s", times=1.5, more_is_better=True)
-    work = Figure("the shim's CPU per GiB of stdout", "ms", times=5)
+    speed = Figure("stdout, blocks of 64 KiB", "MiB/s", times=1.5, more_is_better=True, guard=1.2)
+    work = Figure("the shim's CPU per GiB of stdout", "ms", times=5, guard=5)
     for turn, who in turns(max(3, N // 2)):
         world = worlds[who]
         task = world.task(["dd", "if=/dev/zero", "bs=65536", f"count={size >> 16}"], container=f"output{turn}",
@@ -404,7 +410,8 @@ class Lab:
 
     def run(self, name):
         return self.ctr("run", "--rm", "--snapshotter", "overlayfs",
-                        *([] if RUNTIME == "runc" else ["--runc-binary", RUNTIME]), "nanoshim.test/busybox:1", name, "true")
+                        *([] if RUNTIME == "runc" else ["--runc-binary", RUNTIME]), "nanoshim.test/busybox:1", name,
+                        "true")
 
     def close(self):
         self.bash.stdin.close()
@@ -427,7 +434,8 @@ def bench_memory(labs):
     for when in ("idle", "after traffic"):
         if when == "after traffic":
             together([threading.Thread(target=traffic, args=(lab,)) for lab in labs.values()])
-        figures = {what: Figure(f"{what}, {when}", unit, limit=limit) for what, (limit, unit) in MEMORY.items()}
+        figures = {what: Figure(f"{what}, {when}", unit, limit=limit, plotted=what == "private" or when == "idle")
+                   for what, (limit, unit) in MEMORY.items()}
         for who, lab in labs.items():
             for what, value in settled(lab.pid).items():
                 figures[what].add(who, value)
@@ -477,9 +485,23 @@ def report():
             csv.write(f'"{f.name.strip()}",{f.unit},{ours},{theirs},{ratio},{target},{met}\n')
 
 
+def tap():
+    """For test/run: what is guarded, and limits of what no load changes."""
+    tests = []
+    for f in Figure.all:
+        if f.guard:
+            tests.append((f.ratio() or 0, f.guard, (f.ratio() or 0) >= f.guard, f"{f.name} is {f.guard:g} times better"))
+        elif f.limit and f.name != "binary":
+            tests.append((f.median("nanoshim"), f.limit, f.median("nanoshim") <= f.limit, f"{f.name} <= {f.limit:g}"))
+    print(f"1..{len(tests)}")
+    for i, (got, _, good, what) in enumerate(tests, 1):
+        print(f"{'ok' if good else 'not ok'} {i} - {what}\n# {number(got)}")
+    return not all(good for _, _, good, _ in tests)
+
+
 def plot():
     """How many times less, on a logarithmic scale, for what has a ratio."""
-    shown = [f for f in Figure.all if (f.ratio() or 0) > 0]
+    shown = [f for f in Figure.all if f.plotted and (f.ratio() or 0) > 0]
     with open(os.path.join(OUT, "bench.dat"), "w") as data:
         for i, f in enumerate(reversed(shown)):
             data.write(f'{f.ratio():.4g} {i} "{f.name.strip()}"\n')
@@ -489,9 +511,11 @@ def plot():
 def main():
     if RUNTIME == "crun" and os.path.ismount("/sys/fs/cgroup/unified"):
         shim.make_room_for_crun()
-    only = re.compile(os.environ.get("FIGURES") or ".")
+    tested = "--tap" in sys.argv
+    only = re.compile(os.environ.get("FIGURES") or ("start|requests|cycle|output|pod" if tested else "."))
     os.makedirs(OUT, exist_ok=True)
     begin = clock()
+    # A line of TAP, too.
     print(f"# nanoshim beside {GO_SHIM}, with {RUNTIME}; {N} turns each\n", flush=True)
     groups = {"start": bench_start, "requests": bench_requests, "cycle": bench_cycle, "output": bench_output,
               "pod": bench_pod}
@@ -517,11 +541,14 @@ def main():
         finally:
             for lab in labs.values():
                 lab.close()
+    if tested:
+        return tap()
     bench_size(None)
     report()
     plot()
     print(f"\n# {clock() - begin:.0f} s; figures and plot: {OUT}")
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())
