@@ -212,7 +212,7 @@ fuzz:
 ARCHUNIT = $(patsubst test/unit/%.c,$(B)/arch/unit-%,\
 	$(filter-out test/unit/mount.c test/unit/runtime.c,$(wildcard test/unit/*.c)))
 ARCHFLAGS = $(WARN) -Wno-stack-usage -O1 -fPIE -fvisibility=hidden -Itest/arch -DUNIT_TEST $(CPPFLAGS)
-ARCHOBJ = $(patsubst %.c,$(B)/arch/%.o,$(filter-out action.c shim.c,$(SRC)))
+ARCHOBJ = $(patsubst %.c,$(B)/arch/%.o,$(filter-out shim.c,$(SRC)))
 
 $(B)/arch/%.o: %.c $(wildcard *.h) $(K)/.done $(B)/pb/.done Makefile
 	@mkdir -p $(@D)
