@@ -418,12 +418,13 @@ static void errno_in_gos_words(void **state)
 	(void)state;
 	for (size_t i = 0; i < COUNT(cases); i++)
 		assert_string_equal(errno_text(cases[i].err), cases[i].text);
-	/* All the rest are as this C library has them, but for the capital letter. */
 	for (int err = 1; err <= 140; err++) {
 		const char *text = errno_text(err);
 
+#ifdef __GLIBC__ /* All the rest are as that library has them, but for the capital letter. */
 		if (strncmp(text, "errno ", 6) != 0)
 			assert_string_equal(text + 1, strerror(err) + 1);
+#endif
 		assert_int_equal(text[0], tolower(text[0]));
 	}
 	assert_string_equal(errno_text(0), "errno 0");
