@@ -432,26 +432,13 @@ static void complain(const char *what, const char *why)
 }
 
 /* Has that container no state any more? Then there is nothing to delete, as after every orderly
- * removal. Of runc and crun it is known that their state bears the container's id. */
+ * removal. Where other runtimes keep their state we do not know. */
 static bool runtime_forgot(const struct runtime *rt)
 {
 	const char *slash = strrchr(rt->binary, '/'), *name = slash ? slash + 1 : rt->binary;
-	char path_buf[1024];
-	struct text path = TEXT(path_buf);
-	struct dir states = {0};
-	const struct dirent *d;
-	bool found = false;
 
-	if (strcmp(name, "runc") != 0 && strcmp(name, "crun") != 0)
-		return false;
-	text_printf(&path, "%s/%s", rt->root, self.namespace);
-	states.fd = open(path.at, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	if (path.cut || states.fd < 0)
-		return !path.cut && errno == ENOENT;
-	while (!found && (d = dir_next(&states)))
-		found = strstr(d->d_name, cmdline.id);
-	fd_close(&states.fd);
-	return !found && states.error == 0;
+	return (strcmp(name, "runc") == 0 || strcmp(name, "crun") == 0) &&
+	       !run_knows(rt, cmdline.id);
 }
 
 static void run_delete(const struct runtime *rt)
