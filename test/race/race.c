@@ -10,6 +10,11 @@
  * answered, with the same status. At the end the daemon has nothing left: no container, request,
  * child, descriptor or page more than before, and no wake-ups; then it is told to go, and goes.
  *
+ * With --faults the daemon is the one whose system calls fail by the dice (fault.c), in that many
+ * rounds: each call alone, and all together. The lanes then take every error for an answer; but what
+ * was started is accounted for as ever, what ran before runs on, and after each round all is as if
+ * nothing had happened.
+ *
  * With --soak the lanes do nothing but run well-behaved containers, as fast as they can.
  */
 #include <dirent.h>
@@ -25,6 +30,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/random.h>
 #include <sys/socket.h>
@@ -34,16 +40,20 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "../fake/fault.h"
+
 #define PATIENCE_MS 30000 /* until something that must happen counts as not happening */
 #define LANES_MAX 64
 #define FRAME_MAX 65536
+#define BOXES_A_ROUND 24
 
-static const char *shim = "build/nanoshim", *runtime = "build/test/fake-runtime";
-static unsigned int containers = 400, execs = 10, lanes = 16, idle_seconds;
+static const char *shim, *runtime = "build/test/fake-runtime";
+static unsigned int containers, execs = 10, lanes = 16, rounds, idle_seconds;
 static uint64_t seed;
 static bool soak, debug, is_root;
+static struct fault_page *faults;
 
-static char dir[64]; /* all of this run */
+static char dir[64], root[96]; /* all of this run; of the runtime */
 static pid_t daemon_pid;
 static struct timespec began;
 
@@ -301,7 +311,7 @@ static void on_event(const char *topic, unsigned int n, const char *exec, unsign
 		if (!init->exits)
 			finding("c%u: deleted before its exit", n);
 		b->gone++;
-	} else {
+	} else if (strcmp(topic, "/tasks/paused") != 0 && strcmp(topic, "/tasks/resumed") != 0) {
 		finding("c%u: unknown event %s", n, topic);
 	}
 }
@@ -415,7 +425,7 @@ static int listen_at(const char *path)
 
 struct reply {
 	uint32_t stream;
-	bool failed;
+	bool failed, lost; /* refused; the connection went before the answer came */
 	char why[256];
 	unsigned int first, second; /* the numbers in its first two fields */
 };
@@ -428,7 +438,6 @@ struct lane {
 	unsigned int kept_count;
 	uint8_t buf[2 * FRAME_MAX];
 	size_t have;
-	char root[96];
 };
 
 static unsigned int roll(struct lane *l, unsigned int sides)
@@ -459,6 +468,16 @@ static void dial(struct lane *l)
 	l->have = l->kept_count = 0;
 }
 
+/* Only where system calls fail may the daemon close a connection. */
+static struct reply lose(struct lane *l)
+{
+	if (!faults)
+		give_up("the daemon has closed a connection");
+	close(l->fd);
+	l->fd = -1;
+	return (struct reply){.failed = true, .lost = true};
+}
+
 static uint32_t ask(struct lane *l, const char *method, const struct bytes *payload,
 		    uint64_t timeout_ns)
 {
@@ -470,9 +489,11 @@ static uint32_t ask(struct lane *l, const char *method, const struct bytes *payl
 	put_data(&b, 3, payload->at, payload->len);
 	if (timeout_ns)
 		put_number(&b, 4, timeout_ns);
+	if (l->fd < 0)
+		dial(l);
 	l->stream += 2;
 	if (!send_frame(l->fd, l->stream, 1, &b))
-		give_up("the daemon has closed a connection");
+		lose(l);
 	return l->stream;
 }
 
@@ -522,7 +543,7 @@ static struct reply answer(struct lane *l, uint32_t stream, const char *what)
 			return r;
 		}
 	}
-	for (;;) {
+	while (l->fd >= 0) {
 		struct pollfd p = {l->fd, POLLIN, 0};
 		ssize_t n;
 
@@ -547,9 +568,10 @@ static struct reply answer(struct lane *l, uint32_t stream, const char *what)
 		}
 		n = recv(l->fd, l->buf + l->have, sizeof(l->buf) - l->have, 0);
 		if (n <= 0)
-			give_up("the daemon has closed a connection");
+			return lose(l);
 		l->have += (size_t)n;
 	}
+	return (struct reply){.failed = true, .lost = true};
 }
 
 /* ---- bundles ---- */
@@ -578,7 +600,8 @@ static void write_config(unsigned int box, bool own_pids, const char *words)
 static bool expected_file(const char *name)
 {
 	static const char *const names[] = {".",       "..",       "config.json", "options.json",
-					    "runtime", "log.json", "init.pid",    "address"};
+					    "runtime", "log.json", "init.pid",    "address",
+					    "rootfs",  "out"};
 
 	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)
 		if (strcmp(name, names[i]) == 0)
@@ -604,7 +627,7 @@ static void clear_bundle(unsigned int box)
 	if (!d)
 		give_up(path);
 	while ((e = readdir(d))) {
-		if (!expected_file(e->d_name) && !of_runtime(e->d_name)) {
+		if (!expected_file(e->d_name) && !of_runtime(e->d_name) && !faults) {
 			pthread_mutex_lock(&lock);
 			finding("c%u: %s is left in its bundle", box, e->d_name);
 			pthread_mutex_unlock(&lock);
@@ -613,11 +636,18 @@ static void clear_bundle(unsigned int box)
 		unlink(path);
 	}
 	closedir(d);
+	snprintf(path, sizeof(path), "%s/c%u/rootfs", dir, box);
+	if (rmdir(path) < 0 && errno != ENOENT) {
+		pthread_mutex_lock(&lock);
+		finding("c%u: its rootfs is still mounted: %s", box, strerror(errno));
+		pthread_mutex_unlock(&lock);
+	}
 	snprintf(path, sizeof(path), "%s/c%u", dir, box);
 	rmdir(path);
 }
 
-static uint32_t ask_create(struct lane *l, unsigned int box, uint64_t timeout_ns)
+static uint32_t ask_create(struct lane *l, unsigned int box, const char *stdout_path,
+			   uint64_t timeout_ns)
 {
 	uint8_t buf[2048], options_buf[512], any_buf[1024];
 	struct bytes b = {buf, 0, sizeof(buf)}, o = {options_buf, 0, sizeof(options_buf)},
@@ -625,13 +655,30 @@ static uint32_t ask_create(struct lane *l, unsigned int box, uint64_t timeout_ns
 	char id[32], bundle[128];
 
 	put_text(&o, 6, runtime);
-	put_text(&o, 7, l->root);
+	put_text(&o, 7, root);
 	put_text(&any, 1, "containerd.runc.v1.Options");
 	put_data(&any, 2, o.at, o.len);
 	snprintf(id, sizeof(id), "c%u", box);
 	snprintf(bundle, sizeof(bundle), "%s/c%u", dir, box);
 	put_text(&b, 1, id);
 	put_text(&b, 2, bundle);
+	if (is_root && chance(l, 10)) {
+		uint8_t mount_buf[256];
+		struct bytes mount = {mount_buf, 0, sizeof(mount_buf)};
+
+		put_text(&mount, 1, "bind");
+		put_text(&mount, 2, root);
+		put_text(&mount, 4, "rbind");
+		put_text(&mount, 4, "ro");
+		put_data(&b, 3, mount.at, mount.len);
+	}
+	if (stdout_path) {
+		char url[160];
+
+		put_number(&b, 4, chance(l, 30)); /* a terminal */
+		snprintf(url, sizeof(url), "%s%s", chance(l, 20) ? "file://" : "", stdout_path);
+		put_text(&b, 6, url);
+	}
 	put_data(&b, 10, any.at, any.len);
 	return ask(l, "Create", &b, timeout_ns);
 }
@@ -932,7 +979,7 @@ static void run_box(struct lane *l, unsigned int box)
 
 	/* The words of start that spoil the pid file spoil that of create. */
 	may_fail |= may_not_start && strstr(words, "pid=");
-	r = answer(l, ask_create(l, box, deadline), "Create");
+	r = answer(l, ask_create(l, box, NULL, deadline), "Create");
 	pthread_mutex_lock(&lock);
 	b->made = r.failed ? NEVER : SURELY;
 	pthread_mutex_unlock(&lock);
@@ -1032,6 +1079,108 @@ static void run_box(struct lane *l, unsigned int box)
 	clear_bundle(box);
 }
 
+/* ---- a lane among faults ---- */
+
+static void run_fault_exec(struct lane *l, unsigned int box, unsigned int number)
+{
+	struct process *p = process_of(box, number);
+	char words[64], id[16];
+	uint32_t wait;
+	struct reply r;
+
+	p->planned = (uint8_t)(1 + roll(l, 100));
+	p->killed = 1;
+	snprintf(words, sizeof(words), "exit=%u run=%u out=%u", p->planned, roll(l, 2000),
+		 roll(l, 9000));
+	snprintf(id, sizeof(id), "e%u", number - 1);
+	r = answer(l, ask_exec(l, box, id, words), "Exec");
+	if (r.failed)
+		return;
+	wait = ask_about(l, "Wait", box, id);
+	r = answer(l, ask_about(l, "Start", box, id), "Start of an exec");
+	set_run(p, r.lost ? EITHER : r.failed ? NEVER : SURELY);
+	if (!r.failed) {
+		r = answer(l, wait, "Wait of an exec");
+		if (!r.failed)
+			p->waited = (int16_t)r.first;
+	}
+	answer(l, ask_about(l, "Delete", box, id), "Delete of an exec");
+}
+
+static void run_fault_box(struct lane *l, unsigned int box)
+{
+	static const char *const others[] = {"State",  "Pids",    "Stats",   "Pause",     "Resume",
+					     "Update", "Connect", "CloseIO", "Checkpoint"};
+	struct process *init = process_of(box, 0);
+	bool own_pids = is_root && chance(l, 40);
+	char words[128], path[128];
+	struct reply r;
+	int reader;
+
+	for (unsigned int i = 0; i <= execs; i++)
+		*process_of(box, i) = (struct process){.waited = -1, .deleted = -1};
+	init->planned = (uint8_t)(1 + roll(l, 100));
+	init->killed = 1;
+	snprintf(words, sizeof(words), "exit=%u out=%u", init->planned, roll(l, 9000));
+	if (chance(l, 30))
+		snprintf(words + strlen(words), 32, " run=%u", roll(l, 5000));
+	snprintf(path, sizeof(path), "%s/c%u", dir, box);
+	mkdir(path, 0700);
+	write_config(box, own_pids, words);
+	snprintf(path, sizeof(path), "%s/c%u/out", dir, box);
+	if (mkfifo(path, 0600) < 0 || (reader = open(path, O_RDWR | O_NONBLOCK | O_CLOEXEC)) < 0)
+		give_up(path);
+
+	r = answer(l, ask_create(l, box, chance(l, 50) ? path : NULL, 0), "Create");
+	pthread_mutex_lock(&lock);
+	boxes[box].made = r.lost ? EITHER : r.failed ? NEVER : SURELY;
+	boxes[box].unseen = 1;
+	pthread_mutex_unlock(&lock);
+	if (!r.failed) {
+		r = answer(l, ask_about(l, "Start", box, ""), "Start");
+		set_run(init, r.lost ? EITHER : r.failed ? NEVER : SURELY);
+		for (unsigned int i = 1; i <= 3 && i <= execs; i++)
+			run_fault_exec(l, box, i);
+		for (unsigned int i = 0; i < 2; i++) {
+			const char *method = others[roll(l, sizeof(others) / sizeof(others[0]))];
+
+			answer(l, ask_about(l, method, box, ""), method);
+		}
+		if (chance(l, 50)) {
+			answer(l, ask_kill(l, box, "", chance(l, 50)), "Kill");
+			answer(l, ask_about(l, "Delete", box, ""), "Delete");
+		}
+	}
+	close(reader);
+}
+
+/* Afterwards: whatever has become of it, it can be ended and deleted. */
+static void end_fault_box(struct lane *l, unsigned int box)
+{
+	char command[512], words[] = "x";
+	struct reply r;
+
+	write_config(box, false, words);
+	for (int i = 0; i < 200; i++) {
+		answer(l, ask_about(l, "Resume", box, ""), "Resume");
+		answer(l, ask_kill(l, box, "", true), "Kill");
+		r = answer(l, ask_about(l, "Delete", box, ""), "Delete");
+		if (!r.failed || says(&r, "not created"))
+			break;
+		usleep(10000);
+	}
+	if (r.failed && !says(&r, "not created"))
+		unexpected(box, "Delete after the faults", &r);
+	/* A Create that could not be undone: containerd calls the shim's delete action then. */
+	snprintf(command, sizeof(command),
+		 "cd %s/c%u && exec %s -namespace race -address /nonexistent -id c%u -bundle "
+		 "%s/c%u delete >/dev/null",
+		 dir, box, shim, box, dir, box);
+	if (boxes[box].made != SURELY && system(command) != 0)
+		give_up(command);
+	clear_bundle(box);
+}
+
 static unsigned int stop_at; /* lanes take no container from here on */
 
 static void *run_lane(void *arg)
@@ -1047,15 +1196,20 @@ static void *run_lane(void *arg)
 		pthread_mutex_unlock(&lock);
 		if (box == stop_at)
 			break;
-		run_box(l, box);
+		if (faults && faults->on)
+			run_fault_box(l, box);
+		else
+			run_box(l, box);
 	}
-	close(l->fd);
+	if (l->fd >= 0)
+		close(l->fd);
 	return NULL;
 }
 
+static struct lane all[LANES_MAX];
+
 static void run_lanes(unsigned int upto)
 {
-	static struct lane all[LANES_MAX];
 	pthread_t threads[LANES_MAX];
 
 	stop_at = upto;
@@ -1063,8 +1217,6 @@ static void run_lanes(unsigned int upto)
 		if (!all[i].dice)
 			all[i].dice = (seed + 1) * 0x9e3779b97f4a7c15u +
 				      (i + 1) * 0xda942042e4dd58b5u;
-		snprintf(all[i].root, sizeof(all[i].root), "%s/r%u", dir, i);
-		mkdir(all[i].root, 0700);
 		if (pthread_create(&threads[i], NULL, run_lane, &all[i]))
 			give_up("pthread_create");
 	}
@@ -1179,10 +1331,8 @@ static bool has_nothing(void)
 static void start_daemon(const char *socket_path, const char *events_path)
 {
 	int listener = listen_at(socket_path);
-	char cwd[96], path[128], binary[4096];
+	char cwd[96], path[128];
 
-	if (!realpath(shim, binary))
-		give_up(shim);
 	snprintf(cwd, sizeof(cwd), "%s/first", dir);
 	mkdir(cwd, 0700);
 	snprintf(path, sizeof(path), "%s/log", cwd);
@@ -1198,13 +1348,15 @@ static void start_daemon(const char *socket_path, const char *events_path)
 	daemon_pid = fork();
 	if (daemon_pid == 0) {
 		setenv("TTRPC_ADDRESS", events_path, 1);
+		snprintf(path, sizeof(path), "%s/faults", dir);
+		setenv("FAULT_FILE", path, 1);
 		if (chdir(cwd) < 0)
 			_exit(126);
 		if (listener != 3)
 			dup2(listener, 3);
 		else
 			fcntl(3, F_SETFD, 0);
-		execl(binary, "containerd-shim-runc-v2", "-namespace", "race", "-id", "first",
+		execl(shim, "containerd-shim-runc-v2", "-namespace", "race", "-id", "first",
 		      "-address", "/nonexistent", debug ? "-debug" : NULL, NULL);
 		_exit(127);
 	}
@@ -1244,6 +1396,13 @@ static bool nothing_left_running(void)
 	return false;
 }
 
+static void settle(void)
+{
+	for (int i = 0; i < 100 && children() > 0; i++)
+		usleep(100000);
+	usleep(2500000); /* it closes its connection to containerd, and gives back memory */
+}
+
 /* ---- the verdict ---- */
 
 static bool status_is_right(const struct process *p, unsigned int status)
@@ -1257,9 +1416,10 @@ static void judge(unsigned int n, unsigned int number, unsigned int *lost, unsig
 	const struct process *p = process_of(n, number);
 	const struct box *b = &boxes[n];
 	bool must = number == 0 ? b->made == SURELY : p->run == SURELY;
+	bool either = (number == 0 ? b->made : p->run) == EITHER;
 	bool unseen = b->unseen && number == 0;
 
-	if (p->exits != must && !(p->run == EITHER && number > 0)) {
+	if (p->exits != must && !either) {
 		finding("c%u %u: %u exits, started: %d", n, number, p->exits, p->run);
 		*lost += p->exits < must;
 		*wrong += p->exits > must;
@@ -1295,7 +1455,7 @@ static void judge_all(void)
 	pthread_mutex_lock(&lock);
 	for (unsigned int n = 0; n < containers; n++) {
 		made += boxes[n].made == SURELY;
-		if ((boxes[n].made == SURELY) != boxes[n].gone) {
+		if ((boxes[n].made == SURELY) != boxes[n].gone && boxes[n].made != EITHER) {
 			finding("c%u: made %u, deleted events %u", n, boxes[n].made, boxes[n].gone);
 			wrong++;
 		}
@@ -1324,19 +1484,124 @@ static void remove_tree(const char *path)
 		printf("# %s could not be removed\n", path);
 }
 
-static void settle(void)
+/* ---- rounds of faults ---- */
+
+static void map_faults(void)
 {
-	for (int i = 0; i < 100 && children() > 0; i++)
-		usleep(100000);
-	usleep(2500000); /* it closes its connection to containerd, and gives back memory */
+	char path[96];
+	int fd;
+
+	snprintf(path, sizeof(path), "%s/faults", dir);
+	fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+	if (fd < 0 || ftruncate(fd, sizeof(*faults)) < 0)
+		give_up(path);
+	faults = mmap(NULL, sizeof(*faults), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	if (faults == MAP_FAILED)
+		give_up("mmap");
+	close(fd);
+	faults->dice = seed | 1;
+}
+
+static void report_faults(void)
+{
+	static const char *const names[] = {
+#define NAME(name, ...) #name,
+		FAULT_ALL(NAME)
+#undef NAME
+	};
+	unsigned int total = 0, kinds = 0;
+
+	printf("# failed calls:");
+	for (unsigned int i = 0; i < FAULTS; i++) {
+		total += faults->failed[i];
+		kinds += faults->failed[i] > 0;
+		printf(" %s %u/%u", names[i], faults->failed[i], faults->calls[i]);
+	}
+	printf("\n# faults injected: %u, in %u of %u functions\n", total, kinds, FAULTS);
+}
+
+/* One container lives through it all. */
+static unsigned int witness_pid;
+
+static void start_witness(struct lane *l, unsigned int box)
+{
+	char path[128];
+	struct reply r;
+
+	for (unsigned int i = 0; i <= execs; i++)
+		*process_of(box, i) = (struct process){.waited = -1, .deleted = -1, .killed = 1};
+	snprintf(path, sizeof(path), "%s/c%u", dir, box);
+	mkdir(path, 0700);
+	write_config(box, false, "");
+	r = answer(l, ask_create(l, box, NULL, 0), "Create");
+	witness_pid = r.first;
+	boxes[box].made = SURELY;
+	if (r.failed || answer(l, ask_about(l, "Start", box, ""), "Start").failed)
+		give_up("the witness does not start");
+	process_of(box, 0)->run = SURELY;
+}
+
+static bool witness_lives(struct lane *l, unsigned int box)
+{
+	struct reply r = answer(l, ask_about(l, "Connect", box, ""), "Connect");
+
+	return !r.failed && r.second == witness_pid && kill((pid_t)witness_pid, 0) == 0;
+}
+
+static void run_rounds(long *kb)
+{
+	static struct lane l;
+	unsigned int witness = next_box++, harmed = 0;
+
+	l.dice = seed + 99;
+	dial(&l);
+	start_witness(&l, witness);
+	for (unsigned int round = 0; round < rounds; round++) {
+		static const unsigned int rates[] = {5, 20, 60, 200};
+		unsigned int first = next_box, alone = round / 2 % FAULTS;
+
+		faults->only = round % 2 ? (uint64_t)1 << alone : 0;
+		faults->one_in = round % 2 ? 2 + round % 3 : rates[round / 2 % 4];
+		faults->on = 1;
+		run_lanes(first + BOXES_A_ROUND);
+		faults->on = 0;
+		for (unsigned int box = first; box < first + BOXES_A_ROUND; box++)
+			end_fault_box(&l, box);
+		if (!witness_lives(&l, witness)) {
+			printf("# round %u: the witness is harmed\n", round);
+			harmed++;
+		}
+		soak = true; /* and two that want everything as it should be */
+		run_box(&l, next_box++);
+		run_box(&l, next_box++);
+		soak = false;
+		if (round == rounds / 4) {
+			settle();
+			*kb = private_kb();
+		}
+	}
+	result(harmed == 0, "what ran runs on");
+	answer(&l, ask_kill(&l, witness, "", false), "Kill");
+	answer(&l, ask_about(&l, "Wait", witness, ""), "Wait");
+	answer(&l, ask_about(&l, "Delete", witness, ""), "Delete");
+	clear_bundle(witness);
+	close(l.fd);
+	containers = next_box;
+	report_faults();
 }
 
 static const struct option options[] = {
-	{"shim", 1, NULL, 'b'},       {"runtime", 1, NULL, 'r'},
-	{"containers", 1, NULL, 'c'}, {"execs", 1, NULL, 'e'},
-	{"lanes", 1, NULL, 'l'},      {"seed", 1, NULL, 's'},
-	{"idle", 1, NULL, 'i'},       {"soak", 0, NULL, 'S'},
-	{"debug", 0, NULL, 'd'},      {0},
+	{"shim", 1, NULL, 'b'},
+	{"runtime", 1, NULL, 'r'},
+	{"containers", 1, NULL, 'c'},
+	{"execs", 1, NULL, 'e'},
+	{"lanes", 1, NULL, 'l'},
+	{"seed", 1, NULL, 's'},
+	{"idle", 1, NULL, 'i'},
+	{"soak", 0, NULL, 'S'},
+	{"faults", 1, NULL, 'f'},
+	{"debug", 0, NULL, 'd'},
+	{0},
 };
 
 static void parse(int argc, char **argv)
@@ -1366,6 +1631,9 @@ static void parse(int argc, char **argv)
 		case 'i':
 			idle_seconds = (unsigned int)atoi(optarg);
 			break;
+		case 'f':
+			rounds = (unsigned int)atoi(optarg);
+			break;
 		case 'd':
 			debug = true;
 			break;
@@ -1376,6 +1644,12 @@ static void parse(int argc, char **argv)
 			exit(2);
 		}
 	}
+	if (rounds)
+		containers = lanes * 10 + 2 + rounds * (BOXES_A_ROUND + 2);
+	if (!containers)
+		containers = 400;
+	if (!shim)
+		shim = rounds ? "build/test/nanoshim-faults" : "build/nanoshim";
 	if (lanes < 1 || lanes > LANES_MAX || containers < lanes)
 		exit(2);
 }
@@ -1395,20 +1669,25 @@ int main(int argc, char **argv)
 		give_up("getrandom");
 	is_root = geteuid() == 0;
 	runtime = realpath(runtime, NULL);
-	if (!runtime)
-		give_up("no runtime");
+	shim = realpath(shim, NULL);
+	if (!runtime || !shim)
+		give_up("make fake");
 	boxes = calloc(containers, sizeof(*boxes));
 	processes = calloc((size_t)containers * (execs + 1), sizeof(*processes));
 	snprintf(dir, sizeof(dir), "/tmp/race.XXXXXX");
 	if (!boxes || !processes || !mkdtemp(dir))
 		give_up("mkdtemp");
+	snprintf(root, sizeof(root), "%s/r", dir);
+	mkdir(root, 0700);
 	signal(SIGPIPE, SIG_IGN);
 	prctl(PR_SET_CHILD_SUBREAPER, 1);
-	printf("TAP version 13\n# seed %llu: %s%s --containers %u --execs %u --lanes %u --seed "
-	       "%llu\n",
-	       (unsigned long long)seed, argv[0], soak ? " --soak" : "", containers, execs, lanes,
-	       (unsigned long long)seed);
+	printf("TAP version 13\n# seed %llu:", (unsigned long long)seed);
+	for (int i = 0; i < argc; i++)
+		printf(" %s", argv[i]);
+	printf(" --seed %llu\n", (unsigned long long)seed);
 
+	if (rounds)
+		map_faults();
 	snprintf(socket_path, sizeof(socket_path), "%s/d.sock", dir);
 	snprintf(events_path, sizeof(events_path), "%s/e.sock", dir);
 	snprintf(log_path, sizeof(log_path), "%s/first/log", dir);
@@ -1427,7 +1706,10 @@ int main(int argc, char **argv)
 	fds = fd_count();
 	kb = private_kb();
 	printf("# after %u containers: %u descriptors, %ld kB private\n", warm, fds - 2, kb);
-	run_lanes(containers);
+	if (rounds)
+		run_rounds(&kb);
+	else
+		run_lanes(containers);
 	settle();
 	result(has_nothing(), "the daemon has nothing left");
 	usleep(1200000);
