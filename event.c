@@ -28,6 +28,7 @@
 #include "ttrpc.pb.h"
 
 #define QUEUE_MAX (64U << 20)
+#define RESERVE 65536
 #define EVENT_MAX (FRAME_DATA_MAX - 256) /* the request around it must go into the frame, too */
 #define ANSWER_MS 5000
 #define LINGER_MS 1000
@@ -39,6 +40,10 @@ static struct {
 	char *at;
 	size_t cap, head, tail;
 } queue = {scratch.events, PAGE, 0, 0};
+
+/* Where it grows first: there may be no memory for more, and what happened must not be lost then.
+ * Costs nothing before it is used. */
+static _Alignas(PAGE) char reserve[RESERVE];
 
 static char target[108]; /* containerd's socket; empty: events go nowhere */
 static struct conn conn = {.fd = -1};
@@ -71,7 +76,9 @@ static void queue_use(char *at, size_t cap)
 	size_t len = queue.tail - queue.head;
 
 	memmove(at, queue.at + queue.head, len);
-	if (queue.at != scratch.events && queue.at != at)
+	if (queue.at == reserve && at != reserve)
+		pages_forget(reserve, sizeof(reserve));
+	else if (queue.at != scratch.events && queue.at != at)
 		pages_put(queue.at, queue.cap);
 	queue.at = at;
 	queue.cap = cap;
@@ -91,7 +98,12 @@ static bool queue_room(size_t need)
 		return true;
 	while (cap < len + need)
 		cap *= 2;
-	at = cap <= QUEUE_MAX ? pages_get(cap) : NULL;
+	if (cap <= sizeof(reserve)) {
+		at = reserve;
+		cap = sizeof(reserve);
+	} else {
+		at = cap <= QUEUE_MAX ? pages_get(cap) : NULL;
+	}
 	if (at)
 		queue_use(at, cap);
 	return at;

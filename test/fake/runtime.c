@@ -3,6 +3,9 @@
  * runtime.c - an OCI runtime that makes no containers: for tests of the daemon by the hundred
  * thousand, and for all that a real runtime does too seldom.
  *
+ * Every run of it looks for descriptors it should not have been given, and refuses to work if there
+ * is one.
+ *
  * It takes runc's command line, and what it makes are plain processes, children of its parent like
  * runc's; with a pid namespace in config.json they are in one, which takes root. How it behaves is
  * said by words, separated by blanks, in the environment variable FAKE and behind "fake:" in
@@ -590,6 +593,9 @@ int main(int argc, char **argv)
 		else if (a[0] != '-')
 			*(const char **[]){&verb, &id, &sig}[positional++ % 3] = a;
 	}
+	for (int fd = 3; fd < 64; fd++)
+		if (fcntl(fd, F_GETFD) >= 0)
+			fail(1, "a descriptor has leaked");
 	own_pids = learn("config.json");
 	if (process)
 		learn(process);

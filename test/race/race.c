@@ -294,7 +294,8 @@ static void on_event(const char *topic, unsigned int n, const char *exec, unsign
 			finding("c%u %s: added twice", n, exec);
 	} else if (strcmp(topic, "/tasks/exec-started") == 0) {
 		if (p->starts++ || p->exits || !p->added || init->exits)
-			finding("c%u %s: exec started out of order", n, exec);
+			finding("c%u %s: started %u times, exited %u, added %u, its init exited %u",
+				n, exec, p->starts, p->exits, p->added, init->exits);
 		b->running++;
 	} else if (strcmp(topic, "/tasks/exit") == 0) {
 		exits_seen++;
@@ -375,7 +376,7 @@ static void *serve_events(void *arg)
 	uint64_t dice = seed | 1;
 
 	for (;;) {
-		int fd = accept(listener, NULL, NULL);
+		int fd = accept4(listener, NULL, NULL, SOCK_CLOEXEC);
 		size_t have = 0;
 		ssize_t n;
 
@@ -1187,7 +1188,6 @@ static void *run_lane(void *arg)
 {
 	struct lane *l = arg;
 
-	dial(l);
 	for (;;) {
 		unsigned int box;
 
@@ -1201,12 +1201,19 @@ static void *run_lane(void *arg)
 		else
 			run_box(l, box);
 	}
-	if (l->fd >= 0)
-		close(l->fd);
 	return NULL;
 }
 
 static struct lane all[LANES_MAX];
+
+static void hang_up(void)
+{
+	for (unsigned int i = 0; i < lanes; i++) {
+		if (all[i].fd >= 0)
+			close(all[i].fd);
+		all[i].fd = -1;
+	}
+}
 
 static void run_lanes(unsigned int upto)
 {
@@ -1214,9 +1221,11 @@ static void run_lanes(unsigned int upto)
 
 	stop_at = upto;
 	for (unsigned int i = 0; i < lanes; i++) {
-		if (!all[i].dice)
+		if (!all[i].dice) {
+			all[i].fd = -1;
 			all[i].dice = (seed + 1) * 0x9e3779b97f4a7c15u +
 				      (i + 1) * 0xda942042e4dd58b5u;
+		}
 		if (pthread_create(&threads[i], NULL, run_lane, &all[i]))
 			give_up("pthread_create");
 	}
@@ -1293,6 +1302,8 @@ static void *read_log(void *arg)
 	while ((n = read(*(int *)arg, buf, sizeof(buf))) > 0) {
 		if (debug && write(STDERR_FILENO, buf, (size_t)n) < 0)
 			give_up("stderr");
+		for (char *at = buf; (at = memmem(at, (size_t)(buf + n - at), "is lost", 7)); at++)
+			printf("# an event is lost\n");
 		pthread_mutex_lock(&log_lock);
 		if (log_len + (size_t)n >= sizeof(log_text)) /* the end is what matters */
 			log_len = 0;
@@ -1396,9 +1407,10 @@ static bool nothing_left_running(void)
 	return false;
 }
 
-static void settle(void)
+static void settle(unsigned int alive)
 {
-	for (int i = 0; i < 100 && children() > 0; i++)
+	hang_up();
+	for (int i = 0; i < 100 && children() > alive; i++)
 		usleep(100000);
 	usleep(2500000); /* it closes its connection to containerd, and gives back memory */
 }
@@ -1576,7 +1588,7 @@ static void run_rounds(long *kb)
 		run_box(&l, next_box++);
 		soak = false;
 		if (round == rounds / 4) {
-			settle();
+			settle(1);
 			*kb = private_kb();
 		}
 	}
@@ -1702,7 +1714,7 @@ int main(int argc, char **argv)
 	if (warm > containers)
 		warm = containers;
 	run_lanes(warm);
-	settle();
+	settle(0);
 	fds = fd_count();
 	kb = private_kb();
 	printf("# after %u containers: %u descriptors, %ld kB private\n", warm, fds - 2, kb);
@@ -1710,7 +1722,7 @@ int main(int argc, char **argv)
 		run_rounds(&kb);
 	else
 		run_lanes(containers);
-	settle();
+	settle(0);
 	result(has_nothing(), "the daemon has nothing left");
 	usleep(1200000);
 	printf("# at the end: %u descriptors, %ld kB private\n", fd_count() - 2, private_kb());
