@@ -284,9 +284,12 @@ install: $(B)/nanoshim
 	for n in $(NAMES); do ln -sf nanoshim $(DESTDIR)$(PREFIX)/bin/$$n; done
 
 # ---- tests on the fake runtime ----
-.PHONY: fake race
-FAKE = $(B)/test/fake-runtime $(B)/test/race $(B)/test/nanoshim-faults
-RACE = --containers 10000 --execs 24 --idle 60
+.PHONY: fake race soak faults
+FAKE = $(B)/test/fake-runtime $(B)/test/race $(B)/test/nanoshim-faults \
+	$(B)/test/oldkernel
+RACE = --containers 10000 --execs 24
+SOAK = --containers 20000 --execs 50 --idle 60
+ROUNDS = 1000
 
 $(B)/test/fake-runtime: test/fake/runtime.c
 	@mkdir -p $(@D)
@@ -297,6 +300,11 @@ $(B)/test/race: test/race/race.c test/fake/fault.h
 	@mkdir -p $(@D)
 	@echo "  CC $@"
 	@gcc $(WARN) -Wno-stack-usage -D_GNU_SOURCE -g -O1 -pthread -o $@ $<
+
+$(B)/test/oldkernel: test/fake/oldkernel.c
+	@mkdir -p $(@D)
+	@echo "  CC $@"
+	@gcc $(WARN) -D_GNU_SOURCE -O1 -o $@ $<
 
 # The daemon's own objects; what they call of the C library goes through fault.c.
 WRAPS = $(shell sed -n 's/^\tX.\([a-z0-9_]*\), .*/-Wl,--wrap=\1/p' test/fake/fault.h)
@@ -316,6 +324,12 @@ fake: $(FAKE)
 
 race: all fake
 	$(B)/test/race $(RACE)
+
+soak: all fake
+	$(B)/test/race --soak $(SOAK)
+
+faults: all fake
+	$(B)/test/race --faults $(ROUNDS)
 # ---- end of the tests on the fake runtime ----
 
 clean:

@@ -1367,6 +1367,8 @@ static void start_daemon(const char *socket_path, const char *events_path)
 			dup2(listener, 3);
 		else
 			fcntl(3, F_SETFD, 0);
+		dup2(2,
+		     17); /* the daemon closes what it is not meant to have, or the runtime complains */
 		execl(shim, "containerd-shim-runc-v2", "-namespace", "race", "-id", "first",
 		      "-address", "/nonexistent", debug ? "-debug" : NULL, NULL);
 		_exit(127);
@@ -1691,6 +1693,8 @@ int main(int argc, char **argv)
 		give_up("mkdtemp");
 	snprintf(root, sizeof(root), "%s/r", dir);
 	mkdir(root, 0700);
+	for (int fd = 3; fd < 256; fd++) /* what we were given is not for those we start */
+		fcntl(fd, F_SETFD, FD_CLOEXEC);
 	signal(SIGPIPE, SIG_IGN);
 	prctl(PR_SET_CHILD_SUBREAPER, 1);
 	printf("TAP version 13\n# seed %llu:", (unsigned long long)seed);
