@@ -28,7 +28,7 @@
 #include "ttrpc.pb.h"
 
 #define QUEUE_MAX (64U << 20)
-#define RESERVE 262144
+#define RESERVE 65536
 #define EVENT_MAX (FRAME_DATA_MAX - 256) /* the request around it must go into the frame, too */
 #define ANSWER_MS 5000
 #define LINGER_MS 1000

@@ -16,6 +16,7 @@ enum ref_kind {
 	REF_PUMP,    /* one of a process' streams */
 	REF_LOGGER,  /* the ready pipe of a logging binary */
 	REF_OOM,     /* a container's OOM notification */
+	REF_BUNDLE,  /* a directory beside our bundle has gone, or the bundle itself */
 };
 
 struct ref {

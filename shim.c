@@ -10,9 +10,11 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/inotify.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
@@ -23,6 +25,7 @@
 #include "shim.h"
 
 #define FLUSH_MS 5000
+#define ABANDONED_MS 5000 /* longer than containerd takes from `start` to its first connection */
 
 #ifndef SYS_close_range
 #define SYS_close_range 436 /* Linux 5.9; the same on every architecture */
@@ -278,6 +281,52 @@ static bool root_cannot_pivot(void)
 	return bottom && !covered;
 }
 
+/* ---- being forgotten ---- */
+
+/* A containerd that has lost track of us never sends Shutdown. So a daemon without containers, which
+ * nobody is connected to, watches for the end of its bundle, and a moment after that it goes by
+ * itself. A directory we are in does not tell of its own end, but the one above it does. */
+static int bundle_watch = -1;
+static uint64_t abandoned_at; /* 0: we are not */
+
+static void bundle_changed(void)
+{
+	_Alignas(struct inotify_event) char events[512];
+
+	while (read(bundle_watch, events, sizeof(events)) > 0)
+		;
+}
+
+static bool bundle_gone(void)
+{
+	char path[1024];
+
+	return !getcwd(path, sizeof(path)) && errno == ENOENT;
+}
+
+static bool abandoned(void)
+{
+	if (container_count() > 0 || ops_count() > 0 || !server_alone()) {
+		fd_close(&bundle_watch);
+		abandoned_at = 0;
+		return false;
+	}
+	if (bundle_watch < 0) {
+		bundle_watch = inotify_init1(IN_CLOEXEC | IN_NONBLOCK);
+		inotify_add_watch(bundle_watch, "..", IN_DELETE);
+	}
+	if (!bundle_gone()) {
+		loop_want(bundle_watch, POLLIN, REF_BUNDLE, 0, 0);
+		return false;
+	}
+	if (!abandoned_at) {
+		log_line(LOG_INFO, "no containers, no client, and the bundle is gone: leaving");
+		abandoned_at = now + ABANDONED_MS;
+	}
+	loop_timer(abandoned_at);
+	return now >= abandoned_at;
+}
+
 static void dispatch(const struct ref *ref)
 {
 	struct proc *p = &slots.procs[ref->slot]; /* where the slot is one of these */
@@ -304,6 +353,9 @@ static void dispatch(const struct ref *ref)
 		break;
 	case REF_OOM:
 		container_oom(&slots.containers[ref->slot]);
+		break;
+	case REF_BUNDLE:
+		bundle_changed();
 		break;
 	}
 }
@@ -388,7 +440,8 @@ static void daemon_main(void)
 	if (self.no_pivot)
 		log_line(LOG_INFO,
 			 "the root file system cannot pivot: containers are made with --no-pivot");
-	while (!loop_terminate && !(task_shutdown && (self.v1 || container_count() == 0)))
+	while (!loop_terminate && !(task_shutdown && (self.v1 || container_count() == 0)) &&
+	       !abandoned())
 		turn();
 	finish();
 }

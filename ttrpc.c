@@ -449,6 +449,11 @@ void server_sweep(void)
 		conns_end--;
 }
 
+bool server_alone(void)
+{
+	return conns_end == 0;
+}
+
 unsigned int server_pending(void)
 {
 	unsigned int n = 0;

@@ -91,6 +91,7 @@ void server_reply(struct origin to, const struct pb_msgdesc_s *desc, const void 
 void server_fail(struct origin to, enum code code, struct view message);
 bool server_knows(struct origin from); /* is that connection still the same one? */
 void server_sweep(void);               /* closes dead connections */
+bool server_alone(void);               /* nobody is connected */
 unsigned int server_pending(void);     /* connections with replies not yet written out */
 
 #endif

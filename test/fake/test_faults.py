@@ -432,6 +432,90 @@ def a_full_pid_table(w):
     t.shutdown()
 
 
+# ---- a daemon that has been forgotten -------------------------------------------------------------------
+
+
+def goes(t, pid):
+    begin = time.monotonic()
+    until(lambda: not alive(pid), "the daemon to go by itself", 20)
+    check(time.monotonic() - begin > 2, "it gives a containerd that is just coming some time")
+    check(not os.path.exists(t.address), "its socket is gone")
+
+
+def stays(pid, seconds):
+    end_ = time.monotonic() + seconds
+    while time.monotonic() < end_:
+        check(alive(pid), "the daemon stays")
+        time.sleep(0.1)
+
+
+@test
+def a_daemon_that_never_got_a_container_goes_with_its_bundle(w):
+    t = fake(w)
+    pid = t.daemon()
+    t.conn.close()
+    stays(pid, 7)
+    os.rename(t.bundle.path, t.bundle.path + ".gone")  # thus containerd
+    shutil.rmtree(t.bundle.path + ".gone")
+    goes(t, pid)
+
+
+@test
+def a_daemon_whose_containers_are_deleted_goes_with_its_bundle(w):
+    """In either order: the bundle goes before the client does, or after."""
+    first, second = fake(w, container="c1"), w.task(container="c2", pid="host")
+    for t in first, second:
+        pid = t.daemon()
+        t.create(rootfs=[])
+        t.start()
+        end(t)
+        if t is first:
+            shutil.rmtree(t.bundle.path)
+            stays(pid, 7)  # somebody is connected
+            t.conn.close()
+        else:
+            t.conn.close()
+            time.sleep(1)
+            shutil.rmtree(t.bundle.path)
+        goes(t, pid)
+
+
+@test
+def a_daemon_with_a_container_never_goes(w):
+    """Not without a bundle, nor without a client; and when that container has gone, it does."""
+    t = fake(w)
+    pid = t.daemon()
+    t.create(rootfs=[])
+    t.start()
+    t.conn.close()
+    shutil.rmtree(t.bundle.path)
+    stays(pid, 8)
+    t.connect()
+    equal(t.state()["status"], RUNNING, "State")
+    t.kill()
+    t.wait()
+    t.conn.close()
+    stays(pid, 7)  # it is dead, but somebody will want to know how it ended
+    t.connect()
+    equal(t.delete()["exit_status"], 137, "status")
+    t.conn.close()
+    goes(t, pid)
+
+
+@test
+def a_client_that_comes_in_time_is_served(w):
+    t = fake(w)
+    pid = t.daemon()
+    t.conn.close()
+    shutil.rmtree(t.bundle.path)
+    time.sleep(2)
+    t.connect()
+    stays(pid, 7)
+    equal(t.call("Connect")["shim_pid"], pid, "the daemon's pid")
+    t.conn.close()
+    goes(t, pid)
+
+
 # ---- what must not get out, or in --------------------------------------------------------------------
 
 

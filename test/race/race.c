@@ -1302,8 +1302,9 @@ static void *read_log(void *arg)
 	while ((n = read(*(int *)arg, buf, sizeof(buf))) > 0) {
 		if (debug && write(STDERR_FILENO, buf, (size_t)n) < 0)
 			give_up("stderr");
-		for (char *at = buf; (at = memmem(at, (size_t)(buf + n - at), "is lost", 7)); at++)
-			printf("# an event is lost\n");
+		for (char *at = buf; (at = memmem(at, (size_t)(buf + n - at), "no memory", 9));
+		     at++)
+			printf("# lost: %.*s\n", (int)strcspn(at, "\n"), at);
 		pthread_mutex_lock(&log_lock);
 		if (log_len + (size_t)n >= sizeof(log_text)) /* the end is what matters */
 			log_len = 0;
