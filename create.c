@@ -19,6 +19,7 @@
 #include "task.pb.h"
 
 #define STDIN_GRACE_MS 100
+#define UNDO_LIMIT_MS 10000
 
 /* Does the container have a pid namespace of its own? If config.json does not say so: no. */
 static bool private_pids(const struct container *c)
@@ -283,7 +284,7 @@ void create_step(struct op *op)
 	/* It has failed. What the runtime made, or may have made, must go before the rootfs
 	 * does. */
 	op->limit = now + UMOUNT_LIMIT_MS;
-	op->deadline = 0;
+	op->deadline = now + UNDO_LIMIT_MS; /* the client's is of no interest any more */
 	op->expired = false;
 	io_close(&container_init(c)->io);
 	if (!op->launching || op->run.error < 0) {

@@ -103,6 +103,18 @@ def a_runtime_that_hangs_while_it_kills_what_is_left(w):
 
 
 @test
+def a_runtime_that_hangs_while_a_create_is_undone(w):
+    """The client has its answer all the same, and the next Create its chance."""
+    t = fake(w, "create.fail=1 delete.stop=1")
+    code, text = t.create_send().error(20)
+    equal(code, UNKNOWN, "code")
+    contains(text, "create refused", "error")
+    tell(t, "")
+    t.run()
+    end(t)
+
+
+@test
 def stopped_runtimes_end_with_the_deadline(w):
     """SIGSTOP, in each verb; afterwards all goes on as if it had never been asked."""
     t = fake(w, "create.stop=1")
