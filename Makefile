@@ -284,11 +284,14 @@ install: $(B)/nanoshim
 	for n in $(NAMES); do ln -sf nanoshim $(DESTDIR)$(PREFIX)/bin/$$n; done
 
 # ---- tests on the fake runtime ----
+# make race, soak, faults: at length what make test does in short; RACE=, SOAK= and REAL= (seconds
+# with each real runtime), ROUNDS= say how much; build/test/race prints the seed to repeat a run with.
 .PHONY: fake race soak faults
 FAKE = $(B)/test/fake-runtime $(B)/test/race $(B)/test/nanoshim-faults \
 	$(B)/test/oldkernel
 RACE = --containers 10000 --execs 24
 SOAK = --containers 20000 --execs 50 --idle 60
+REAL = 600
 ROUNDS = 1000
 
 $(B)/test/fake-runtime: test/fake/runtime.c
@@ -317,8 +320,7 @@ $(B)/test/fault.o: test/fake/fault.c test/fake/fault.h
 $(B)/test/nanoshim-faults: $(B)/nanoshim $(B)/test/fault.o
 	@echo "  LD $@"
 	@$(LINK) $(LDFLAGS) $(WRAPS) -o $@ $(MUSL)/rcrt1.o $(MUSL)/crti.o $(OBJ) $(B)/test/fault.o \
-		$(LIBDIR)/libprotobuf-nanopb.a $(MUSL)/libc.a \
-		$$($(LINK) -print-libgcc-file-name) $(MUSL)/crtn.o
+		$(LINKLIBS)
 
 fake: $(FAKE)
 
@@ -327,6 +329,8 @@ race: all fake
 
 soak: all fake
 	$(B)/test/race --soak $(SOAK)
+	RUNTIME=runc test/fake/soak.py $(REAL)
+	RUNTIME=crun test/fake/soak.py $(REAL)
 
 faults: all fake
 	$(B)/test/race --faults $(ROUNDS)
