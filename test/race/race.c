@@ -45,7 +45,7 @@
 #define PATIENCE_MS 30000 /* until something that must happen counts as not happening */
 #define LANES_MAX 64
 #define FRAME_MAX 65536
-#define BOXES_A_ROUND 24
+#define BOXES_A_ROUND 16
 
 static const char *shim, *runtime = "build/test/fake-runtime";
 static unsigned int containers, execs = 10, lanes = 16, rounds, idle_seconds;
@@ -859,7 +859,7 @@ static bool run_batch(struct lane *l, unsigned int box, unsigned int *number, bo
 			p->planned = 128 + SIGSEGV;
 			snprintf(words, sizeof(words), "die=%d run=%u", SIGSEGV, roll(l, 3000));
 		} else if (init_ends && chance(l, 10)) {
-			words[0] = '\0'; /* for ever: its container's end is its own */
+			words[0] = '\0'; /* for ever: it ends with its container */
 		}
 		e->may_fail = choose_words(l, "exec", words, sizeof(words));
 		e->add = ask_exec(l, box, e->id, words);
@@ -1026,7 +1026,8 @@ static void run_box(struct lane *l, unsigned int box)
 	if (!until_killed)
 		for (unsigned int i = 1; i <= execs; i++)
 			process_of(box, i)->killed = 1;
-	while (start && number < execs && run_batch(l, box, &number, &killed, !until_killed))
+	while (start && number < execs &&
+	       run_batch(l, box, &number, &killed, !until_killed && !hung_up))
 		linger(l, 20);
 	if (wait_count < 3)
 		waits[wait_count++] = ask_about(l, "Wait", box, "");
@@ -1566,15 +1567,21 @@ static bool witness_lives(struct lane *l, unsigned int box)
 static void run_rounds(long *kb)
 {
 	static struct lane l;
-	unsigned int witness = next_box++, harmed = 0;
+	unsigned int witness = next_box++, harmed = 0, alone = FAULTS - 1;
 
 	l.dice = seed + 99;
 	dial(&l);
 	start_witness(&l, witness);
 	for (unsigned int round = 0; round < rounds; round++) {
 		static const unsigned int rates[] = {5, 20, 60, 200};
-		unsigned int first = next_box, alone = round / 2 % FAULTS;
+		unsigned int first = next_box;
 
+		/* Of those the daemon calls at all. */
+		for (unsigned int i = 0; round % 2 && i < FAULTS; i++) {
+			alone = (alone + 1) % FAULTS;
+			if (faults->calls[alone] > 0)
+				break;
+		}
 		faults->only = round % 2 ? (uint64_t)1 << alone : 0;
 		faults->one_in = round % 2 ? 2 + round % 3 : rates[round / 2 % 4];
 		faults->on = 1;
@@ -1660,7 +1667,7 @@ static void parse(int argc, char **argv)
 		}
 	}
 	if (rounds)
-		containers = lanes * 10 + 2 + rounds * (BOXES_A_ROUND + 2);
+		containers = lanes * 4 + 2 + rounds * (BOXES_A_ROUND + 2);
 	if (!containers)
 		containers = 400;
 	if (!shim)
@@ -1715,7 +1722,7 @@ int main(int argc, char **argv)
 	pthread_create(&thread, NULL, read_log, &log);
 
 	/* The first ones bring everything into being that stays. */
-	warm = soak ? (1000 + execs - 1) / (execs ? execs : 1) : lanes * 10;
+	warm = soak ? (1000 + execs - 1) / (execs ? execs : 1) : rounds ? lanes * 4 : lanes * 10;
 	if (warm > containers)
 		warm = containers;
 	run_lanes(warm);
