@@ -32,6 +32,9 @@
 #define EVENT_MAX (FRAME_DATA_MAX - 256) /* the request around it must go into the frame, too */
 #define ANSWER_MS 5000
 #define LINGER_MS 1000
+#define BEHIND 16384 /* so much may wait before clients do */
+#define STEP 256     /* about one event */
+#define PROGRESS_MS 1000
 #define REFUSALS_MAX 6
 #define WAIT_MAX_S 5
 
@@ -47,11 +50,12 @@ static _Alignas(PAGE) char reserve[RESERVE];
 
 static char target[108]; /* containerd's socket; empty: events go nowhere */
 static struct conn conn = {.fd = -1};
-static uint32_t stream;    /* of the request in flight */
-static bool in_flight;     /* the head of the queue has been sent */
-static uint64_t limit;     /* for its answer */
-static uint64_t try_again; /* not before */
-static uint64_t idle_at;   /* close the connection then */
+static uint32_t stream;      /* of the request in flight */
+static bool in_flight;       /* the head of the queue has been sent */
+static uint64_t limit;       /* for its answer */
+static uint64_t try_again;   /* not before */
+static uint64_t idle_at;     /* close the connection then */
+static uint64_t answered_at; /* the last answer came then */
 static unsigned int failures, refusals;
 static bool nobody;
 
@@ -93,11 +97,14 @@ static bool queue_room(size_t need)
 
 	if (queue.cap - queue.tail >= need)
 		return true;
-	queue_use(queue.at, queue.cap);
+	/* What is left is moved only when half of all has gone: so none of it is moved often. */
+	if (queue.head >= queue.cap / 2 || queue.cap == QUEUE_MAX)
+		queue_use(queue.at, queue.cap);
 	if (queue.cap - queue.tail >= need)
 		return true;
-	while (cap < len + need)
+	do
 		cap *= 2;
+	while (cap < len + need);
 	if (cap <= sizeof(reserve)) {
 		at = reserve;
 		cap = sizeof(reserve);
@@ -174,6 +181,26 @@ bool event_idle(void)
 bool event_hopeless(void)
 {
 	return nobody;
+}
+
+/* Each turn sends one event, but requests may cause many: under load the queue would only ever grow.
+ * So as long as containerd takes events at all, what clients are heard of is what the queue is a
+ * little shorter for than the last time; one that does not take them holds up nobody. */
+bool event_behind(void)
+{
+	static size_t mark;
+	size_t len = queue.tail - queue.head;
+
+	if (len <= BEHIND || !in_flight || now - answered_at >= PROGRESS_MS) {
+		mark = SIZE_MAX;
+		return false;
+	}
+	if (len > mark) {
+		loop_timer(answered_at + PROGRESS_MS);
+		return true;
+	}
+	mark = len - STEP;
+	return false;
 }
 
 /* ---- the connection ---- */
@@ -269,6 +296,7 @@ void event_receive(short got)
 		if (!in_flight || f.type != FRAME_RESPONSE || f.stream != stream)
 			continue;
 		in_flight = false;
+		answered_at = now;
 		idle_at = now + LINGER_MS;
 		if (!msg_decode(f.data, &Response_msg, &response) || response.status.code != 0) {
 			log_line(LOG_WARN, "containerd refused an event: %.*s",

@@ -374,7 +374,8 @@ static void turn(void)
 {
 	struct ref ref;
 
-	server_want();
+	if (!event_behind())
+		server_want();
 	event_want();
 	procs_want();
 	ops_want();

@@ -222,6 +222,7 @@ void event_receive(short got);
 void event_flush(void);    /* sends, or sends again, whatever is due */
 void event_hurry(void);    /* containerd shows signs of life: do not wait for the next attempt */
 bool event_idle(void);     /* everything queued is acknowledged */
+bool event_behind(void);   /* let clients wait a moment: too many events do already */
 bool event_hopeless(void); /* nobody there to take events: the last attempt failed to connect */
 
 /* ---- op.c: requests that cannot be answered at once ---- */

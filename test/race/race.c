@@ -45,6 +45,7 @@
 #define PATIENCE_MS 30000 /* until something that must happen counts as not happening */
 #define LANES_MAX 64
 #define FRAME_MAX 65536
+#define RESIDENT_MAX 1500 /* kB, of which its program is 200 */
 #define BOXES_A_ROUND 16
 
 static const char *shim, *runtime = "build/test/fake-runtime";
@@ -650,13 +651,19 @@ static void clear_bundle(unsigned int box)
 static uint32_t ask_create(struct lane *l, unsigned int box, const char *stdout_path,
 			   uint64_t timeout_ns)
 {
-	uint8_t buf[2048], options_buf[512], any_buf[1024];
+	uint8_t buf[4096], options_buf[2048], any_buf[3072];
 	struct bytes b = {buf, 0, sizeof(buf)}, o = {options_buf, 0, sizeof(options_buf)},
 		     any = {any_buf, 0, sizeof(any_buf)};
 	char id[32], bundle[128];
 
 	put_text(&o, 6, runtime);
 	put_text(&o, 7, root);
+	if (chance(l, 10)) { /* longer than there is room for in the daemon's table */
+		char work[1000];
+
+		memset(work, 'w', sizeof(work));
+		put_data(&o, 11, work, sizeof(work));
+	}
 	put_text(&any, 1, "containerd.runc.v1.Options");
 	put_data(&any, 2, o.at, o.len);
 	snprintf(id, sizeof(id), "c%u", box);
@@ -717,6 +724,20 @@ static uint32_t ask_kill(struct lane *l, unsigned int box, const char *exec, boo
 	return ask(l, "Kill", &b, 0);
 }
 
+static uint32_t ask_update(struct lane *l, unsigned int box)
+{
+	uint8_t buf[512], any_buf[256];
+	struct bytes b = {buf, 0, sizeof(buf)}, any = {any_buf, 0, sizeof(any_buf)};
+	char id[32];
+
+	snprintf(id, sizeof(id), "c%u", box);
+	put_text(&any, 1, "types.containerd.io/opencontainers/runtime-spec/1/LinuxResources");
+	put_text(&any, 2, "{\"cpu\":{\"shares\":512}}");
+	put_text(&b, 1, id);
+	put_data(&b, 2, any.at, any.len);
+	return ask(l, "Update", &b, 0);
+}
+
 /* ---- what a lane does ---- */
 
 /* How the runtime behaves; true: the launch may fail by it. */
@@ -740,7 +761,7 @@ static bool choose_words(struct lane *l, const char *verb, char *words, size_t c
 
 	if (chance(l, 15))
 		len += (size_t)snprintf(words + len, cap - len, " %s.wait=%u", verb, roll(l, 3000));
-	if (chance(l, 15))
+	if (chance(l, 30))
 		len += (size_t)snprintf(words + len, cap - len, " %s.after=%u", verb,
 					roll(l, 3000));
 	if (chance(l, 25))
@@ -1021,6 +1042,15 @@ static void run_box(struct lane *l, unsigned int box)
 			set_run(init, r.failed ? NEVER : SURELY);
 			start = !r.failed;
 		}
+	}
+	if (start && chance(l, 20)) {
+		uint32_t pause = ask_about(l, "Pause", box, ""), resume;
+
+		linger(l, 50);
+		resume = ask_about(l, "Resume", box, "");
+		answer(l, ask_update(l, box), "Update");
+		answer(l, resume, "Resume");
+		answer(l, pause, "Pause");
 	}
 	/* What ends with init is killed, whatever was planned. */
 	if (!until_killed)
@@ -1742,6 +1772,8 @@ int main(int argc, char **argv)
 	       (private_kb() - kb) * 1024);
 	result(fd_count() == fds, "no descriptor is leaked");
 	result(private_kb() <= kb + 4, "memory has not grown by more than a page");
+	printf("# at most %ld kB were resident\n", proc_value("status", "VmHWM:"));
+	result(proc_value("status", "VmHWM:") < RESIDENT_MAX, "it never held much more than that");
 	result(children() == 0, "no child is left unreaped");
 	judge_all();
 	if (idle_seconds > 0) {
