@@ -289,7 +289,7 @@ install: $(B)/nanoshim
 .PHONY: fake race soak faults
 FAKE = $(B)/test/fake-runtime $(B)/test/race $(B)/test/nanoshim-faults \
 	$(B)/test/oldkernel
-RACE = --containers 10000 --execs 24
+RACE = --containers 10000 --execs 28
 SOAK = --containers 20000 --execs 50 --idle 60
 REAL = 600
 ROUNDS = 1000
