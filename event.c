@@ -28,7 +28,7 @@
 #include "ttrpc.pb.h"
 
 #define QUEUE_MAX (64U << 20)
-#define RESERVE 65536
+#define RESERVE 16384
 #define EVENT_MAX (FRAME_DATA_MAX - 256) /* the request around it must go into the frame, too */
 #define ANSWER_MS 5000
 #define LINGER_MS 1000
@@ -46,7 +46,7 @@ static struct {
 
 /* Where it grows first: there may be no memory for more, and what happened must not be lost then.
  * Costs nothing before it is used. */
-static _Alignas(PAGE) char reserve[RESERVE];
+static TABLE(reserve) char reserve[RESERVE];
 
 static char target[108]; /* containerd's socket; empty: events go nowhere */
 static struct conn conn = {.fd = -1};

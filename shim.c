@@ -301,7 +301,7 @@ static bool bundle_gone(void)
 {
 	char path[1024];
 
-	return !getcwd(path, sizeof(path)) && errno == ENOENT;
+	return syscall(SYS_getcwd, path, sizeof(path)) < 0 && errno == ENOENT;
 }
 
 static bool abandoned(void)

@@ -286,7 +286,7 @@ void ops_forget(void); /* gives back the table's memory, if it is empty */
 /* ---- containers and processes (container.c) ---- */
 
 #define CONTAINER_MAX 256
-#define PROC_MAX 640
+#define PROC_MAX 576
 #define ID_MAX 76
 #define SENTINEL_SECONDS (-62135596800) /* Go's zero time: "has not exited" */
 
