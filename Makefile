@@ -6,8 +6,12 @@
 # make test       unit and integration tests (root; installs what is missing)
 # make lint       clang-format, clang-tidy, cppcheck, scan-build, and the order of the layers
 # make fuzz       looks for inputs that do harm: clang, FUZZ_TIME=900 seconds a target
+# make race       ten thousand containers that end at every moment there is
+# make soak       a million execs, and real ones for twenty minutes: nothing may grow
+# make faults     system calls that fail, round after round
 # make test-arch  the other machines' programs, built and run under qemu-user
 # make bench      speed and memory beside the Go shim: table, CSV, plot (N=, RUNTIME=; root)
+# make density    how many containers fit into a small virtual machine (ten minutes)
 # make size       what is in the program, and its largest stack frames
 # make demo       real containers under a real containerd, beside the Go shim (root)
 # make install    DESTDIR= PREFIX=/usr/local
@@ -255,13 +259,19 @@ bench:
 	@$(MAKE) -s all
 	@N=$(N) RUNTIME=$(RUNTIME) $(PYTHON) test/bench/bench.py
 
+# Memory of containers in a virtual machine of 256 MiB; ten minutes under emulation.
+density:
+	@test/deps gnuplot-nox
+	@$(MAKE) -s all
+	@test/density/compare $(B)/nanoshim
+
 # What is in the program: the linker's map, and the compiler's word on stack frames.
 size:
 	@$(MAKE) -s B=$(B)/size CFLAGS='$(CFLAGS) -fstack-usage' \
 		LDFLAGS='$(filter-out -s,$(LDFLAGS)) -Wl,-Map=$(B)/size/map' >/dev/null
 	@test/bench/size $(B)/size
 
-.PHONY: deps-cross test-arch release bench size
+.PHONY: deps-cross test-arch release bench density size
 
 deps:
 	@test/deps
