@@ -491,7 +491,7 @@ def tap():
     for f in Figure.all:
         if f.guard:
             tests.append((f.ratio() or 0, f.guard, (f.ratio() or 0) >= f.guard, f"{f.name} is {f.guard:g} times better"))
-        elif f.limit and f.name != "binary":
+        elif f.limit:
             tests.append((f.median("nanoshim"), f.limit, f.median("nanoshim") <= f.limit, f"{f.name} <= {f.limit:g}"))
     print(f"1..{len(tests)}")
     for i, (got, _, good, what) in enumerate(tests, 1):
