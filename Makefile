@@ -73,10 +73,9 @@ CFLAGS = -Oz -fPIE -fvisibility=hidden -fstack-protector-strong -ffunction-secti
 CFLAGS_amd64 = -malign-data=abi
 CFLAGS_i386 = -malign-data=abi
 CPPFLAGS = -D_GNU_SOURCE -DVERSION='"$(VERSION)"' -I. -I$(B)/pb -idirafter $(K)
-# Few segments and few pages: nanoshim.ld. A static program's start-up code does not protect what has
-# been relocated, so that RELRO would be no more than a gap.
+# Few segments and few pages: nanoshim.ld. RELRO is up to relocate.c in a static program.
 LDFLAGS = -nostdlib -nostartfiles -static-pie -s -T nanoshim.ld -Wl,--gc-sections,--build-id=none \
-	-Wl,--no-dynamic-linker,--sort-section=alignment,-z,norelro,-z,now,-z,noseparate-code,-z,noexecstack \
+	-Wl,--no-dynamic-linker,--sort-section=alignment,-z,relro,-z,now,-z,noseparate-code,-z,noexecstack \
 	$(LDFLAGS_$(ARCH))
 LDFLAGS_amd64 = -Wl,-z,pack-relative-relocs
 LDFLAGS_i386 = -Wl,-z,pack-relative-relocs
