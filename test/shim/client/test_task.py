@@ -309,6 +309,21 @@ def waits_of_all_kinds(w):
 
 
 @test
+def runtime_does_not_see_notify_socket(w):
+    """systemd's readiness socket is containerd's: a runtime that found it would speak for it."""
+    seen = os.path.join(w.dir, "environment")
+    t = w.task(opts=w.wrapper("create", before=f"env >{seen}"), started=False)
+    result = w.start(t.bundle, env={"NOTIFY_SOCKET": "@none", "STAYS": "1"})
+    equal((result.code, result.err), (0, b""), "start")
+    t.connect(result.out.decode()[len("unix://"):])
+    t.create()
+    names = [line.partition("=")[0] for line in read_file(seen).splitlines()]
+    equal(("STAYS" in names, "NOTIFY_SOCKET" in names), (True, False), "the runtime's environment")
+    t.start()
+    finish(t)
+
+
+@test
 def two_starts_at_once(w):
     t = w.task(opts=w.wrapper("start", after="sleep 0.3; exit $code"))
     t.create()
