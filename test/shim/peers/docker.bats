@@ -317,8 +317,11 @@ shim_of() { # NAME
 	exits_with 8 docker exec "$ID" sh -c 'exit 8'
 	docker stop -t 0 "$ID" >/dev/null
 	equal 137 "$(docker wait "$ID")" "exit code"
-	wait_for 30 shows "$ID-2" '.State.Status}} {{.State.ExitCode' 'exited 15'
-	docker rm "$ID" "$ID-2" >/dev/null
+	# Containerd 1.7 and later forgets a task whose shim names no process.
+	if ! is_go || [[ $PEER == 1.6 ]]; then
+		wait_for 30 shows "$ID-2" '.State.Status}} {{.State.ExitCode' 'exited 15'
+	fi
+	docker rm -f "$ID" "$ID-2" >/dev/null
 }
 
 @test "kill -9 of the shim" {
