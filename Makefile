@@ -142,7 +142,7 @@ $(B)/asan/%.pb.o: $(B)/pb/.done
 	@mkdir -p $(@D)
 	@gcc -g -O1 -fsanitize=address,undefined -I. -I$(B)/pb -c -o $@ $(B)/pb/$*.pb.c
 
-$(B)/test/unit-%: test/unit/%.c $(wildcard test/unit/*.h) shim.c $(UNITOBJ)
+$(B)/test/unit-%: test/unit/%.c $(wildcard test/unit/*.h) test/wire.h shim.c $(UNITOBJ)
 	@mkdir -p $(@D)
 	@echo "  CC $@"
 	@gcc $(UNITFLAGS) -o $@ $< \
@@ -158,7 +158,7 @@ unit: $(UNIT)
 # ones again, built as the unit tests are.
 FUZZ = $(filter-out world replay,$(patsubst test/fuzz/%.c,%,$(wildcard test/fuzz/*.c)))
 FUZZ_TIME = 900
-FUZZDEPS = test/fuzz/world.syms $(wildcard test/fuzz/*.h) $(wildcard *.h)
+FUZZDEPS = test/fuzz/world.syms test/wire.h $(wildcard test/fuzz/*.h) $(wildcard *.h)
 CLANGFLAGS = $(filter-out -Wstack-usage=3072,$(WARN)) -Wno-bitwise-instead-of-logical -g -O1 \
 	-fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=all \
 	-D_GNU_SOURCE -DUNIT_TEST -DVERSION='"test"' -I. -I$(B)/pb
@@ -221,7 +221,7 @@ $(B)/arch/%.o: %.c $(wildcard *.h) $(K)/.done $(B)/pb/.done Makefile
 	@mkdir -p $(@D)
 	@$(CC) $(ARCHFLAGS) -c -o $@ $<
 
-$(B)/arch/unit-%: test/unit/%.c $(wildcard test/unit/*.h) test/arch/cmocka.h shim.c $(ARCHOBJ) \
+$(B)/arch/unit-%: test/unit/%.c $(wildcard test/unit/*.h) test/wire.h test/arch/cmocka.h shim.c $(ARCHOBJ) \
 		$(PB:.c=.o)
 	@echo "  CC $@"
 	@$(CC) $(ARCHFLAGS) -c -o $@.o $<

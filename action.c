@@ -36,6 +36,9 @@
 
 #define STDIN_MAX (10 << 20)
 #define CONFIG_MAX (4 << 20)
+/* containerd gives `delete` 5 s: a runtime that hangs must leave some of them to the unmounting. */
+#define DELETE_LIMIT_MS 4000
+#define NAP_MS 2
 
 #ifndef PR_SCHED_CORE
 #define PR_SCHED_CORE 62
@@ -441,16 +444,25 @@ static bool runtime_forgot(const struct runtime *rt)
 	       !run_knows(rt, cmdline.id);
 }
 
+static void nap(void)
+{
+	nanosleep(&(struct timespec){.tv_nsec = NAP_MS * 1000000}, NULL);
+}
+
 static void run_delete(const struct runtime *rt)
 {
 	const char *const verb[] = {"delete", "--force", cmdline.id, NULL};
 	char buf[2048];
 	struct text why = TEXT(buf);
+	uint64_t end = clock_ms() + DELETE_LIMIT_MS;
 	struct run run;
 
 	run_start(&run, rt, verb, NULL, (struct view){0});
-	while (run.pid > 0 && waitpid(run.pid, &run.status, 0) < 0 && errno == EINTR)
-		;
+	while (run.pid > 0 && waitpid(run.pid, &run.status, WNOHANG) == 0) {
+		if (clock_ms() >= end)
+			kill(run.pid, SIGKILL);
+		nap();
+	}
 	if (run_failed(&run)) {
 		run_ending(&run, rt, &why);
 		complain("failed to remove runc container", why.at);
@@ -462,11 +474,12 @@ static void unmount_rootfs(const char *bundle)
 {
 	char buf[1024];
 	struct text rootfs = TEXT(buf);
+	uint64_t end = clock_ms() + UMOUNT_LIMIT_MS;
 	int err;
 
 	text_printf(&rootfs, "%s/rootfs", bundle);
-	for (int i = 0; (err = mount_undo(rootfs.at)) == -EBUSY && i < 50; i++)
-		nanosleep(&(struct timespec){.tv_nsec = 50000000}, NULL);
+	while ((err = mount_undo(rootfs.at)) == -EBUSY && clock_ms() < end)
+		nap();
 	if (err < 0)
 		complain("failed to cleanup rootfs mount", errno_text(-err));
 }

@@ -2,10 +2,11 @@
 /*
  * loop.c - the poll set, the clock of this turn, the earliest deadline, the signals.
  *
- * ppoll(2) opens the signal mask only while it sleeps, so a handler can run nowhere else: it sets a
- * flag, ppoll returns EINTR, and the flag is looked at in the same turn. No signalfd, no self-pipe,
- * no descriptor of its own; and with no timer set the process sleeps until somebody wants it -
- * after one short wait, at whose end it is told to give back what it does not need asleep.
+ * The signal mask is open only while ppoll(2) sleeps, or for a moment after it if it did not sleep;
+ * so a handler can run nowhere else: it sets a flag, which is looked at in the same turn. No
+ * signalfd, no self-pipe, no descriptor of its own; and with no timer set the process sleeps until
+ * somebody wants it - after one short wait, at whose end it is told to give back what it does not
+ * need asleep.
  */
 #include <errno.h>
 #include <link.h>

@@ -406,7 +406,7 @@ static void finish(void)
 
 	task_closed = true; /* a container made now would be left behind */
 	server_hide();
-	server_accept(); /* whoever came by that name just now is served, or told by a closed connection */
+	server_accept(); /* whoever came by that name just now is told that we are about to end */
 	server_close();
 	while (now < limit && (server_pending() > 0 || (!event_idle() && !event_hopeless()))) {
 		loop_timer(limit);

@@ -1,14 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * wire.h - TTRPC by hand, for the peers of the shim.
+ * wire.h - TTRPC by hand, for the peers of the shim in a fuzzed world.
  */
-#ifndef WIRE_H
-#define WIRE_H
+#ifndef FUZZ_WIRE_H
+#define FUZZ_WIRE_H
 
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 
+#include "../wire.h"
 #include "world.h"
 
 static inline uint32_t get_be32(const char *p)
@@ -16,44 +17,6 @@ static inline uint32_t get_be32(const char *p)
 	const unsigned char *u = (const unsigned char *)p;
 
 	return (uint32_t)u[0] << 24 | (uint32_t)u[1] << 16 | (uint32_t)u[2] << 8 | u[3];
-}
-
-static inline size_t put_varint(char *to, uint64_t v)
-{
-	size_t n = 0;
-
-	do
-		to[n++] = (char)((v & 0x7f) | (v > 0x7f ? 0x80 : 0));
-	while ((v >>= 7) > 0);
-	return n;
-}
-
-/* Appends field `tag` of bytes or text; of a number. */
-static inline size_t put_bytes(char *to, unsigned int tag, struct view v)
-{
-	size_t n = put_varint(to, tag << 3 | 2);
-
-	n += put_varint(to + n, v.len);
-	if (v.len > 0)
-		memcpy(to + n, v.at, v.len);
-	return n + v.len;
-}
-
-static inline size_t put_number(char *to, unsigned int tag, uint64_t v)
-{
-	size_t n = put_varint(to, tag << 3);
-
-	return n + put_varint(to + n, v);
-}
-
-static inline void put_header(char *to, uint32_t len, uint32_t stream, uint8_t type)
-{
-	for (int i = 0; i < 4; i++) {
-		to[i] = (char)(len >> (24 - 8 * i));
-		to[4 + i] = (char)(stream >> (24 - 8 * i));
-	}
-	to[8] = (char)type;
-	to[9] = 0;
 }
 
 /* A whole request's frame. */

@@ -499,16 +499,23 @@ static uint32_t ask(struct lane *l, const char *method, const struct bytes *payl
 	return l->stream;
 }
 
+/* Whom a request is about: fields 1 and 2 of them all but Create. */
+static void put_ids(struct bytes *b, unsigned int box, const char *exec)
+{
+	char id[32];
+
+	snprintf(id, sizeof(id), "c%u", box);
+	put_text(b, 1, id);
+	if (exec[0])
+		put_text(b, 2, exec);
+}
+
 static uint32_t ask_about(struct lane *l, const char *method, unsigned int box, const char *exec)
 {
 	uint8_t buf[256];
 	struct bytes b = {buf, 0, sizeof(buf)};
-	char id[32];
 
-	snprintf(id, sizeof(id), "c%u", box);
-	put_text(&b, 1, id);
-	if (exec[0])
-		put_text(&b, 2, exec);
+	put_ids(&b, box, exec);
 	return ask(l, method, &b, 0);
 }
 
@@ -695,15 +702,13 @@ static uint32_t ask_exec(struct lane *l, unsigned int box, const char *exec, con
 {
 	uint8_t buf[1024], any_buf[768];
 	struct bytes b = {buf, 0, sizeof(buf)}, any = {any_buf, 0, sizeof(any_buf)};
-	char id[32], spec[512];
+	char spec[512];
 
-	snprintf(id, sizeof(id), "c%u", box);
 	snprintf(spec, sizeof(spec), "{\"cwd\":\"/\",\"args\":[\"x\"],\"env\":[\"X=fake: %s\"]}",
 		 words);
 	put_text(&any, 1, "types.containerd.io/opencontainers/runtime-spec/1/Process");
 	put_text(&any, 2, spec);
-	put_text(&b, 1, id);
-	put_text(&b, 2, exec);
+	put_ids(&b, box, exec);
 	put_data(&b, 7, any.at, any.len);
 	return ask(l, "Exec", &b, 0);
 }
@@ -712,12 +717,8 @@ static uint32_t ask_kill(struct lane *l, unsigned int box, const char *exec, boo
 {
 	uint8_t buf[256];
 	struct bytes b = {buf, 0, sizeof(buf)};
-	char id[32];
 
-	snprintf(id, sizeof(id), "c%u", box);
-	put_text(&b, 1, id);
-	if (exec[0])
-		put_text(&b, 2, exec);
+	put_ids(&b, box, exec);
 	put_number(&b, 3, SIGKILL);
 	if (all)
 		put_number(&b, 4, 1);

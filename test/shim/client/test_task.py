@@ -324,6 +324,27 @@ def runtime_does_not_see_notify_socket(w):
 
 
 @test
+def delete_action_does_not_wait_for_a_runtime_that_hangs(w):
+    """containerd gives it five seconds; the mounts are to be gone by then."""
+    gate = os.path.join(w.dir, "hangs")
+    open(gate, "w").close()
+    t = w.task(opts=w.wrapper("delete", before=f"[ -e {gate} ] && exec sleep 1000"))
+    t.create()
+    t.start()
+    t.kill()
+    t.wait()
+    for pid in w.daemons():
+        os.kill(pid, signal.SIGKILL)
+    begin = time.monotonic()
+    result = w.delete(t.bundle)
+    equal(result.code, 0, "exit status")
+    equal(time.monotonic() - begin < 5, True, "within containerd's limit")
+    equal(b"failed to remove runc container" in result.err, True, "it says what it could not do")
+    os.unlink(gate)
+    equal(w.delete(t.bundle).err, b"", "once more, with a runtime that works")
+
+
+@test
 def two_starts_at_once(w):
     t = w.task(opts=w.wrapper("start", after="sleep 0.3; exit $code"))
     t.create()
