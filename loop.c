@@ -2,7 +2,7 @@
 /*
  * loop.c - the poll set, the clock of this turn, the earliest deadline, the signals.
  *
- * The signal mask is open only while ppoll(2) sleeps, or for a moment after it if it did not sleep;
+ * The signal mask is open only while ppoll(2) sleeps, or for a moment if it has not for some turns;
  * so a handler can run nowhere else: it sets a flag, which is looked at in the same turn. No
  * signalfd, no self-pipe, no descriptor of its own; and with no timer set the process sleeps until
  * somebody wants it - after one short wait, at whose end it is told to give back what it does not
@@ -19,6 +19,7 @@
 #include "loop.h"
 
 #define IDLE_MS 500
+#define BUSY_MAX 8   /* turns without sleep between two looks for signals */
 #define SET_MAX 3072 /* what is beyond is looked at when others are gone */
 
 uint64_t now;
@@ -161,7 +162,7 @@ static void idle_init(void)
 }
 #endif
 
-/* Lets in what is pending: ppoll(2) itself does so only if no descriptor is ready, and a stream that
+/* Lets in what is pending, every few turns: ppoll(2) itself does so only if no descriptor is ready, and a stream that
  * never pauses would keep every exit from being seen. */
 static void take_signals(void)
 {
@@ -173,7 +174,8 @@ static void take_signals(void)
 
 bool loop_wait(void)
 {
-	static bool idle; /* nothing has come since the caller was told so */
+	static bool idle;         /* nothing has come since the caller was told so */
+	static unsigned int busy; /* turns in which ppoll(2) did not sleep */
 	struct timespec left = {0}, *timeout = NULL;
 	bool to_idle = deadline == UINT64_MAX && !idle;
 	int n;
@@ -190,8 +192,11 @@ bool loop_wait(void)
 	}
 	n = idle && !timeout ? idle_ppoll(wanted, timeout)
 			     : ppoll(set.fds, wanted, timeout, &mask_while_asleep);
-	if (n > 0)
+	busy = n > 0 ? busy + 1 : 0;
+	if (busy == BUSY_MAX) {
 		take_signals();
+		busy = 0;
+	}
 	/* On EINTR, and if the kernel is out of memory, nothing is ready. */
 	ready = n > 0 ? wanted : 0;
 	wanted = next = 0;

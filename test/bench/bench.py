@@ -345,7 +345,7 @@ def bench_requests(worlds):
 def bench_output(worlds):
     size = 256 << 20
     speed = Figure("stdout, blocks of 64 KiB", "MiB/s", times=1.5, more_is_better=True, guard=1.2)
-    work = Figure("the shim's CPU per GiB of stdout", "ms", times=5, guard=5)
+    work = Figure("the shim's CPU per GiB of stdout", "ms", times=5, guard=3)
     for turn, who in turns(max(3, N // 2)):
         world = worlds[who]
         task = world.task(["dd", "if=/dev/zero", "bs=65536", f"count={size >> 16}"], container=f"output{turn}",
