@@ -37,9 +37,9 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <pb_encode.h>
+#include <poll.h>
 #include <string.h>
 #include <sys/eventfd.h>
-#include <sys/inotify.h>
 #include <unistd.h>
 
 #include "shim.h"
@@ -805,43 +805,35 @@ ssize_t cgroup_stats(const char *cgroup, struct view *type_url, char *buf, size_
 /* ---- whether it ran dry ---- */
 
 /* cgroup v2: how many processes the kernel killed so far. Not how often memory ran out ("oom"):
- * where a limit further up did it, only the kills are counted here. */
-static int read_kills(const char *cgroup, uint64_t *kills)
+ * where a limit further up did it, only the kills are counted here. To read it is also what makes
+ * poll(2) wait for the next change of it. */
+static int read_kills(const struct oom *oom, uint64_t *kills)
 {
-	char name[DIR_MAX], content[512];
-	struct text path = TEXT(name);
+	char content[512];
+	ssize_t n = pread(oom->fd, content, sizeof(content), 0);
+	int err = errno;
 	struct view rest, line;
-	ssize_t n;
 
-	if (!add_file(&path, cgroup, VIEW("memory.events")))
-		return -ENOENT;
-	n = file_read(name, content, sizeof(content));
 	for (rest = (struct view){content, n > 0 ? (size_t)n : 0}; rest.len > 0;) {
 		line = view_cut(&rest, '\n');
 		if (view_is(view_cut(&line, ' '), "oom_kill"))
 			*kills = number(line);
 	}
-	return n < 0 ? (int)n : 0;
+	return n < 0 ? -err : 0;
 }
 
+/* By poll(2), not by inotify(7): a user has 128 of those in all, one for each of his shims, and to
+ * close one takes the kernel 10 ms and more. */
 static int arm_v2(const char *cgroup)
 {
-	/* The second tells of the cgroup's end. */
-	static const char files[][16] = {"memory.events", "cgroup.events"};
-	int fd = inotify_init1(IN_CLOEXEC | IN_NONBLOCK), err = fd < 0 ? -errno : 0;
+	char name[DIR_MAX];
+	struct text path = TEXT(name);
+	int fd;
 
-	for (size_t i = 0; i < COUNT(files) && err == 0; i++) {
-		char name[DIR_MAX];
-		struct text path = TEXT(name);
-
-		if (!add_file(&path, cgroup, view_of(files[i])))
-			err = -ENAMETOOLONG;
-		else if (inotify_add_watch(fd, name, IN_MODIFY) < 0)
-			err = -errno;
-	}
-	if (err < 0)
-		fd_close(&fd);
-	return err < 0 ? err : fd;
+	if (!add_file(&path, cgroup, VIEW("memory.events")))
+		return -ENAMETOOLONG;
+	fd = open(name, O_RDONLY | O_CLOEXEC);
+	return fd < 0 ? -errno : fd;
 }
 
 static int arm_v1(const char *cgroup)
@@ -872,49 +864,43 @@ static int arm_v1(const char *cgroup)
 
 int cgroup_oom_arm(const char *cgroup, struct oom *oom)
 {
-	oom->kills = 0;
-	if (is_v2(cgroup)) {
-		oom->fd = arm_v2(cgroup);
-		read_kills(cgroup, &oom->kills);
-	} else {
-		oom->fd = arm_v1(cgroup);
-	}
-	if (oom->fd >= 0)
-		return 0;
-	int err = oom->fd;
+	bool unified = is_v2(cgroup);
+	int fd = unified ? arm_v2(cgroup) : arm_v1(cgroup);
 
-	oom->fd = -1;
-	return err;
+	*oom = (struct oom){.fd = fd < 0 ? -1 : fd, .ready = unified ? POLLPRI : POLLIN};
+	if (fd < 0)
+		return fd;
+	if (unified)
+		read_kills(oom, &oom->kills);
+	return 0;
 }
 
 bool cgroup_oom_check(const char *cgroup, struct oom *oom)
 {
-	_Alignas(struct inotify_event) char events[512];
-	uint64_t kills = oom->kills;
+	uint64_t kills = oom->kills, told;
 	char name[DIR_MAX];
 	struct text path = TEXT(name);
-	bool told = false;
-	int err;
+	bool gone, killed;
 
 	if (oom->fd < 0)
 		return false;
-	/* What is in there does not matter: on v2 the file says more. */
-	while (read(oom->fd, events, sizeof(events)) > 0)
-		told = true;
-	if (is_v2(cgroup)) {
-		err = read_kills(cgroup, &kills);
-		if (err == -ENOENT || err == -ENODEV)
-			cgroup_oom_close(oom);
-		told = kills > oom->kills;
+	if (oom->ready == POLLPRI) {
+		int err = read_kills(oom, &kills);
+
+		gone = err == -ENOENT || err == -ENODEV;
+		killed = kills > oom->kills;
 		oom->kills = kills;
-	} else if (told) {
+	} else {
 		/* The end of the cgroup is told by the same eventfd. */
-		told = add_file(&path, cgroup, VIEW("memory.oom_control")) &&
-		       access(name, F_OK) == 0;
-		if (!told)
-			cgroup_oom_close(oom);
+		bool some = read(oom->fd, &told, sizeof(told)) > 0;
+
+		gone = some && !(add_file(&path, cgroup, VIEW("memory.oom_control")) &&
+				 access(name, F_OK) == 0);
+		killed = some && !gone;
 	}
-	return told;
+	if (gone)
+		cgroup_oom_close(oom);
+	return killed;
 }
 
 void cgroup_oom_close(struct oom *oom)

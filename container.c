@@ -582,9 +582,11 @@ void procs_want(void)
 			loop_timer(slots.procs[i].stdin_due);
 	}
 	for (unsigned int i = CONTAINER_MAX - 1, left = containers_used; left > 0; i--) {
+		const struct oom *oom = &slots.containers[i].oom;
+
 		left -= slots.containers[i].used;
 		if (slots.containers[i].used)
-			loop_want(slots.containers[i].oom.fd, POLLIN, REF_OOM, i, 0);
+			loop_want(oom->fd, oom->ready, REF_OOM, i, 0);
 	}
 	for (unsigned int i = 0; i < waiters_end; i++)
 		if (waiters[i].from.gen && waiters[i].deadline)

@@ -283,11 +283,12 @@ static bool root_cannot_pivot(void)
 
 /* ---- being forgotten ---- */
 
-/* A containerd that has lost track of us never sends Shutdown. So a daemon without containers, which
- * nobody is connected to, watches for the end of its bundle, and a moment after that it goes by
- * itself. A directory we are in does not tell of its own end, but the one above it does. */
+/* A containerd that has lost track of us never sends Shutdown. So a daemon that has been without
+ * containers and clients for a while watches for the end of its bundle, and with that it goes by
+ * itself. A directory we are in does not tell of its own end, but the one above it does. Not from
+ * the first moment on: to close an inotify descriptor takes the kernel 10 ms and more, and the
+ * Create that comes right after `start` would wait for it. */
 static int bundle_watch = -1;
-static uint64_t abandoned_at; /* 0: we are not */
 
 static void bundle_changed(void)
 {
@@ -306,25 +307,28 @@ static bool bundle_gone(void)
 
 static bool abandoned(void)
 {
+	static uint64_t alone_until; /* then we look for the bundle; 0: we are not alone */
+
 	if (container_count() > 0 || ops_count() > 0 || !server_alone()) {
 		fd_close(&bundle_watch);
-		abandoned_at = 0;
+		alone_until = 0;
+		return false;
+	}
+	if (!alone_until)
+		alone_until = now + ABANDONED_MS;
+	if (now < alone_until) {
+		loop_timer(alone_until);
 		return false;
 	}
 	if (bundle_watch < 0) {
 		bundle_watch = inotify_init1(IN_CLOEXEC | IN_NONBLOCK);
 		inotify_add_watch(bundle_watch, "..", IN_DELETE);
 	}
-	if (!bundle_gone()) {
-		loop_want(bundle_watch, POLLIN, REF_BUNDLE, 0, 0);
+	loop_want(bundle_watch, POLLIN, REF_BUNDLE, 0, 0);
+	if (!bundle_gone())
 		return false;
-	}
-	if (!abandoned_at) {
-		log_line(LOG_INFO, "no containers, no client, and the bundle is gone: leaving");
-		abandoned_at = now + ABANDONED_MS;
-	}
-	loop_timer(abandoned_at);
-	return now >= abandoned_at;
+	log_line(LOG_INFO, "no containers, no client, and the bundle is gone: leaving");
+	return true;
 }
 
 static void dispatch(const struct ref *ref)

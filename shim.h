@@ -199,9 +199,11 @@ int cgroup_pids(const char *cgroup, void (*each)(void *arg, pid_t pid), void *ar
  * if buf is too small; *type_url is the Any's. */
 ssize_t cgroup_stats(const char *cgroup, struct view *type_url, char *buf, size_t cap);
 
-/* OOM watch (contract 8.3). One fd, readable when there is something to look at; -1: not armed. */
+/* OOM watch (contract 8.3). One fd, for which poll(2) tells `ready` when there is something to look
+ * at; -1: not armed. */
 struct oom {
 	int fd;
+	short ready;
 	uint64_t kills; /* cgroup v2: memory.events oom_kill as last seen */
 };
 int cgroup_oom_arm(const char *cgroup, struct oom *oom); /* 0 or -errno */

@@ -26,7 +26,14 @@ o=$($T ctr t exec --exec-id e1 h2 /bin/sh -c 'echo in; exit 3' 2>&1); r=$?
 $T ctr events >/tmp/ev 2>&1 & E=$!
 sleep 1
 run --memory-limit 4194304 local/sleep:1 h3 /bin/sh -c 'x=xxxxxxxxxxxxxxxx; while :; do x=$x$x; done' </dev/null >/tmp/o 2>&1; r=$?
+# an exec's, while the container itself lives; and the shim sleeps again
+$T ctr t exec --exec-id e2 h2 /bin/sh -c 'x=xxxxxxxxxxxxxxxx; while :; do x=$x$x; done' </dev/null >/tmp/o 2>&1; r2=$?
 sleep 2; kill $E
+grep '/tasks/oom' /tmp/ev | grep -q h2 && [ "$(ctr t ls | awk '$1=="h2"{print $3}')" = RUNNING ] && ok "oom event of an exec, rc=$r2" || no "no oom event of an exec, rc=$r2"
+shim=$(awk '/^PPid/{print $2}' /proc/$(ctr t ls | awk '$1=="h2"{print $2}')/status)
+woken() { awk '/^(non)?voluntary_ctxt/{n+=$2} END{print n}' /proc/$shim/status; }
+sleep 1; w=$(woken); sleep 3
+[ "$(woken)" = "$w" ] && ok "no wake-up in 3 s" || no "woken: $w, then $(woken)"
 grep -q '/tasks/oom' /tmp/ev && ok "oom event, rc=$r" || no "no oom event, rc=$r"
 grep -q '/tasks/exit' /tmp/ev && ok "exit event" || no "no exit event"
 # 7 kill and delete; the shim is gone

@@ -9,7 +9,7 @@
 
 load lib
 
-CHECKS=10 # of the hook
+CHECKS=12 # of the hook
 
 # No containerd on this host.
 setup_file() { :; }
