@@ -26,7 +26,7 @@
  *	%FILE		pressure: PSIStats
  *	^FILE		a message per line, NAME KEY=NUMBER ...: repeated RdmaEntry or IOEntry
  *	#FILE		a message per line, of a block device: repeated BlkIOEntry
- *	|		if the message has anything in it by now, that was all of it
+ *	|		what follows is for a message that has nothing in it by now
  *	*{ *(		one for each size of huge pages, which is the * in the names of its files
  *	$		that size
  *
@@ -353,12 +353,13 @@ static const char v1[] =
 	"=memory.kmem.max_usage_in_bytes =memory.kmem.failcnt } "
 	"{ =memory.kmem.tcp.limit_in_bytes =memory.kmem.tcp.usage_in_bytes "
 	"=memory.kmem.tcp.max_usage_in_bytes =memory.kmem.tcp.failcnt } ) "
-	"( #blkio.io_service_bytes_recursive #blkio.io_serviced_recursive "
+	"9 ( @memory.oom_control oom_kill_disable under_oom oom_kill ) "
+	"5 ( @blkio.io_serviced_recursive "
+	"#blkio.io_service_bytes_recursive #blkio.io_serviced_recursive "
 	"#blkio.io_queued_recursive #blkio.io_service_time_recursive #blkio.io_wait_time_recursive "
 	"#blkio.io_merged_recursive #blkio.time_recursive #blkio.sectors_recursive "
 	"| 1 #blkio.throttle.io_service_bytes #blkio.throttle.io_serviced ) "
-	"( ^rdma.current ^rdma.max ) "
-	"9 ( @memory.oom_control oom_kill_disable under_oom oom_kill )";
+	"( ^rdma.current ^rdma.max )";
 
 struct stats {
 	const char *cgroup;
@@ -369,6 +370,7 @@ struct stats {
 	int dir;    /* of the controller whose file was read last, or -1 */
 	struct view controller;
 	struct view content; /* of the file read last */
+	struct view rest;    /* of that, behind the number found last */
 	struct view size;    /* of huge pages, for the * */
 	struct view devices; /* /proc/partitions, once it is needed */
 	char sizes[256];     /* all of them, each followed by a blank; the same */
@@ -413,7 +415,7 @@ static bool load(struct stats *s, struct view name)
 	fd_close(&fd);
 	if (n == sizeof(s->file))
 		n = -1;
-	s->content = (struct view){s->file, n > 0 ? (size_t)n : 0};
+	s->content = s->rest = (struct view){s->file, n > 0 ? (size_t)n : 0};
 	s->found |= n >= 0;
 	return n >= 0;
 }
@@ -490,16 +492,17 @@ static double decimal(struct view v)
 	return (double)value / (double)scale;
 }
 
-/* The number behind a key in the file read last. */
-static uint64_t number_of(const struct stats *s, struct view key)
+/* The number behind a key in the file read last. Most are asked for in the order they stand there. */
+static uint64_t number_of(struct stats *s, struct view key)
 {
-	struct view rest = s->content;
+	for (int pass = 0; pass < 2; pass++) {
+		while (s->rest.len > 0) {
+			struct view line = view_cut(&s->rest, '\n');
 
-	while (rest.len > 0) {
-		struct view line = view_cut(&rest, '\n');
-
-		if (same(view_cut(&line, ' '), key))
-			return number(line);
+			if (same(view_cut(&line, ' '), key))
+				return number(line);
+		}
+		s->rest = s->content;
 	}
 	return 0;
 }
@@ -679,7 +682,7 @@ static void read_sizes(struct stats *s)
 
 /* ---- a message by its words ---- */
 
-static void put_fields(struct stats *s, struct view *words, bool dead);
+static void put_fields(struct stats *s, struct view *words, bool all_dead);
 
 /* One message; the words in *words are behind its opening one. */
 static void put_message(struct stats *s, unsigned int tag, bool optional, struct view *words)
@@ -698,9 +701,10 @@ static void put_message(struct stats *s, unsigned int tag, bool optional, struct
 }
 
 /* Follows the words up to the end of their message. Dead ones are only passed over. */
-static void put_fields(struct stats *s, struct view *words, bool dead)
+static void put_fields(struct stats *s, struct view *words, bool all_dead)
 {
 	size_t begin = s->out.bytes_written;
+	bool dead = all_dead;
 	unsigned int tag = 1;
 	uint64_t value;
 
@@ -709,6 +713,10 @@ static void put_fields(struct stats *s, struct view *words, bool dead)
 
 		if (w.at[0] == '}' || w.at[0] == ')')
 			return;
+		if (w.at[0] == '|') {
+			dead = all_dead || s->out.bytes_written > begin;
+			continue;
+		}
 		if (dead) {
 			if (memchr(w.at, '{', w.len) || memchr(w.at, '(', w.len))
 				put_fields(s, words, true);
@@ -737,9 +745,6 @@ static void put_fields(struct stats *s, struct view *words, bool dead)
 			break;
 		case '@':
 			dead = !load(s, name);
-			continue;
-		case '|':
-			dead = s->out.bytes_written > begin;
 			continue;
 		case '~': /* there are 100 ticks to a second for user space, always */
 			put_uint(s, tag, number_of(s, name) * (1000000000 / 100));
