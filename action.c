@@ -19,6 +19,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -72,6 +73,7 @@ static struct view read_stdin(void)
 	size_t len = 0;
 	ssize_t n = buf ? 1 : 0;
 
+	madvise(buf, STDIN_MAX, MADV_NOHUGEPAGE); /* 2 MiB to clear, for some hundred bytes */
 	while (n > 0 && len < STDIN_MAX) {
 		n = read(STDIN_FILENO, buf + len, STDIN_MAX - len);
 		if (n < 0 && errno == EINTR)
