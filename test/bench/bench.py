@@ -4,7 +4,8 @@
 
 Both do the same work in the same run, by turns (A B A B), and each figure is the median of its
 turns. Times are of CLOCK_MONOTONIC as a client sees them, CPU is what the kernel has accounted to
-the daemon's threads.
+the daemon's threads. Where a target is near what any program would take for the same messages,
+processes and files, that is measured, too: the column "floor" (floor.c).
 
 Environment: N (turns), RUNTIME (crun or runc), SHIM, OUT (the directory for the files), TMPDIR,
 FIGURES (a regular expression: only these groups). With --tap it is a test: no plot, fewer figures.
@@ -38,6 +39,7 @@ from wire import decode, encode, pack
 N = int(os.environ.get("N") or 15)
 OUT = os.environ.get("OUT") or os.path.join(REPO, "build/bench")
 BINARIES = {"nanoshim": SHIM, "Go shim": GO_SHIM}
+FLOOR = "floor"
 TRAFFIC = 1000  # execs before memory is measured again
 GIB = 1 << 30
 
@@ -54,7 +56,7 @@ class Figure:
     def __init__(self, name, unit, times=None, limit=None, more_is_better=False, plotted=True, guard=None):
         self.name, self.unit, self.times, self.limit = name, unit, times, limit
         self.more_is_better, self.plotted, self.guard = more_is_better, plotted, guard
-        self.values = {who: [] for who in BINARIES}
+        self.values = {who: [] for who in (*BINARIES, FLOOR)}
         Figure.all.append(self)
 
     def add(self, who, value):
@@ -87,10 +89,10 @@ def number(value):
     return f"{value:.3g}"
 
 
-def turns(count):
+def turns(count, everybody=BINARIES):
     """(turn, who), by turns."""
     for turn in range(count):
-        for who in BINARIES:
+        for who in everybody:
             yield turn, who
 
 
@@ -231,10 +233,70 @@ class Drain(threading.Thread):
         os.close(self.fd)
 
 
+# ---- what no program can do for less -------------------------------------------------------------------------
+
+
+class Floor:
+    """floor.c: it answers like a shim, and does only what cannot be left out."""
+
+    def __init__(self):
+        self.path = os.path.join(shim.base(), "floor")
+        compile_static("floor.c", self.path)
+        self.children = []
+
+    def serve(self, *what):
+        """(its pid, a line to it)"""
+        address = f"{self.path}.{len(self.children)}"
+        self.children.append(subprocess.Popen([self.path, "serve", address, *what]))
+        end = clock() + 10
+        while clock() < end:
+            try:
+                return self.children[-1].pid, Line(address)
+            except OSError:
+                time.sleep(0.01)
+        raise RuntimeError("floor does not listen")
+
+    def close(self):
+        for child in self.children:
+            child.terminate()
+            child.wait()
+
+
+def compile_static(source, target):
+    subprocess.run(["musl-gcc", "-D_GNU_SOURCE", "-Os", "-static", "-s", "-o", target, os.path.join(HERE, source)],
+                   check=True)
+
+
+def cgroup_files(pid):
+    """The files of its cgroup that Stats is made of, behind each directory: what floor.c wants."""
+    # v1; on v2 one directory has them all
+    of = {"pids": ("current", "max"), "cpuacct": ("usage", "stat", "usage_percpu"), "cpu": ("stat", "pressure"),
+          "memory": ("stat", "limit_in_bytes", "usage_in_bytes", "max_usage_in_bytes", "failcnt", "oom_control",
+                     "current", "max", "swap.current", "swap.max", "events", "pressure",
+                     *(f"{kind}.{file}" for kind in ("memsw", "kmem", "kmem.tcp")
+                       for file in ("limit_in_bytes", "usage_in_bytes", "max_usage_in_bytes", "failcnt"))),
+          "blkio": ("throttle.io_service_bytes", "throttle.io_serviced"), "io": ("stat", "pressure")}
+    where = {}
+    with open(f"/proc/{pid}/cgroup") as f:
+        for line in f:
+            _, controllers, path = line.strip().split(":", 2)
+            for controller in controllers.split(","):
+                where[controller] = path
+    files = []
+    for controller, names in of.items():
+        directory = f"/sys/fs/cgroup/{controller}{where[controller]}" if controller in where else \
+            f"/sys/fs/cgroup{where.get('', '/')}"
+        found = [name for name in (f"{controller}.{file}" for file in names)
+                 if os.path.exists(os.path.join(directory, name))]
+        if found:
+            files += [directory, *found]
+    return files
+
+
 # ---- without containerd -----------------------------------------------------------------------------------
 
 
-def bench_start(worlds):
+def bench_start(worlds, floor):
     version = Figure("process start (-v)", "ms", times=10)
     version_cpu = Figure("process start (-v), CPU", "ms", guard=5)
     start = Figure("start action", "ms", times=10)
@@ -244,6 +306,10 @@ def bench_start(worlds):
         version.add(who, 1e3 * took)
         version_cpu.add(who, 1e3 * used)
     for turn, who in turns(2 * N):
+        if who == "nanoshim":
+            took, used, _ = spawn([floor.path, "start"])
+            start.add(FLOOR, 1e3 * took)
+            start_cpu.add(FLOOR, 1e3 * used)
         world = worlds[who]
         task = world.task(container=f"start{turn}", started=False)
         options = os.path.join(task.bundle.path, "stdin")
@@ -264,8 +330,7 @@ class Timed:
     def __init__(self, world):
         self.path = os.path.join(world.dir, "timed", RUNTIME)
         os.mkdir(os.path.dirname(self.path))
-        subprocess.run(["musl-gcc", "-Os", "-static", "-s", "-o", self.path, os.path.join(HERE, "timed.c")],
-                       check=True)
+        compile_static("timed.c", self.path)
         os.symlink(shutil.which(RUNTIME), self.path + ".real")
         self.options = world.options(binary_name=self.path)
         self.taken()
@@ -279,7 +344,7 @@ class Timed:
         return total
 
 
-def bench_cycle(worlds):
+def bench_cycle(worlds, floor):
     create, begin, delete = (Figure(f"{verb} (RPC)", "ms") for verb in ("Create", "Start", "Delete"))
     action = Figure("delete action", "ms", times=2, guard=2)
     whole = Figure("Create + Start + Wait + Delete", "ms")
@@ -315,7 +380,12 @@ def bench_cycle(worlds):
     lines = {who: Line(task.address) for who, task in tasks.items()}
     for who in BINARIES:
         runtimes[who].taken()
+    bare, line = floor.serve("exec")
     for turn, who in turns(10 * N):
+        if who == "nanoshim":
+            cpu_before = cpu(bare)
+            line.run_exec("execs", f"x{turn}")
+            exec_cpu.add(FLOOR, 1e6 * (cpu(bare) - cpu_before))
         pid = tasks[who].daemon()
         before, cpu_before = clock(), cpu(pid)
         lines[who].run_exec("execs", f"x{turn}")
@@ -325,24 +395,30 @@ def bench_cycle(worlds):
             figure.add(who, 1e3 * value)
 
 
-def bench_requests(worlds):
+def bench_requests(worlds, floor):
     times = {"State": 2, "Pids": 20, "Stats": 3, "Connect": None}
     guards = {"State": 1.5, "Pids": 8, "Stats": 2.5, "Connect": None}
     tasks = {who: world.task(container="requests").run() for who, world in worlds.items()}
     lines = {who: Line(task.address) for who, task in tasks.items()}
+    pids = {who: task.daemon() for who, task in tasks.items()}
+    files = {"State": (), "Stats": cgroup_files(tasks["nanoshim"].pid)}
     for method, target in times.items():
         latency = Figure(f"{method}, time to the answer", "µs", times=target)
         work = Figure(f"{method}, the shim's CPU", "µs", guard=guards[method])
         count = 5 if method == "Pids" else 100
-        for _, who in turns(N):
-            pid = tasks[who].daemon()
-            lines[who].call(method, id="requests")
+        everybody = BINARIES
+        if method in files:
+            pids[FLOOR], lines[FLOOR] = floor.serve(*files[method])
+            everybody = (*BINARIES, FLOOR)
+        for _, who in turns(N, everybody):
+            pid = pids[who]
+            lines[who].timed(method, id="requests")
             before = cpu(pid)
             latency.add(who, 1e6 * statistics.median(lines[who].timed(method, id="requests") for _ in range(count)))
             work.add(who, 1e6 * (cpu(pid) - before) / count)
 
 
-def bench_output(worlds):
+def bench_output(worlds, _):
     size = 256 << 20
     speed = Figure("stdout, blocks of 64 KiB", "MiB/s", times=1.5, more_is_better=True, guard=1.2)
     work = Figure("the shim's CPU per GiB of stdout", "ms", times=5, guard=3)
@@ -367,7 +443,7 @@ def bench_output(worlds):
         task.shutdown()
 
 
-def bench_pod(worlds):
+def bench_pod(worlds, _):
     each = Figure("a further container in a pod's daemon, private", "KiB", limit=4)
     for who, world in worlds.items():
         pod = {"io.kubernetes.cri.sandbox-id": "pod"}
@@ -475,14 +551,15 @@ def bench_size(_):
 
 
 def report():
-    print(f"{'':46} {'':6} {'nanoshim':>10} {'Go shim':>10} {'ratio':>8} {'target':>8} met")
+    print(f"{'':46} {'':6} {'nanoshim':>10} {'Go shim':>10} {'ratio':>8} {'target':>8} {'met':3} {FLOOR:>8}")
     with open(os.path.join(OUT, "bench.csv"), "w") as csv:
-        csv.write("figure,unit,nanoshim,go,ratio,target,met\n")
+        csv.write("figure,unit,nanoshim,go,ratio,target,met,floor\n")
         for f in Figure.all:
             target, met = f.verdict()
             ours, theirs, ratio = number(f.median("nanoshim")), number(f.median("Go shim")), number(f.ratio())
-            print(f"{f.name:46} {f.unit:6} {ours:>10} {theirs:>10} {ratio:>8} {target:>8} {met}")
-            csv.write(f'"{f.name.strip()}",{f.unit},{ours},{theirs},{ratio},{target},{met}\n')
+            floor = number(f.median(FLOOR)) if f.values[FLOOR] else ""
+            print(f"{f.name:46} {f.unit:6} {ours:>10} {theirs:>10} {ratio:>8} {target:>8} {met:3} {floor:>8}")
+            csv.write(f'"{f.name.strip()}",{f.unit},{ours},{theirs},{ratio},{target},{met},{floor}\n')
 
 
 def tap():
@@ -520,12 +597,14 @@ def main():
     groups = {"start": bench_start, "requests": bench_requests, "cycle": bench_cycle, "output": bench_output,
               "pod": bench_pod}
     worlds = {who: World(binary) for who, binary in BINARIES.items()}
+    floor = Floor()
     try:
         for name, group in groups.items():
             if only.search(name):
-                group(worlds)
+                group(worlds, floor)
                 print(f"# {name}: {clock() - begin:.0f} s", file=sys.stderr, flush=True)
     finally:
+        floor.close()
         for world in worlds.values():
             world.close(orderly=False)
     groups = {"containerd": bench_containerd, "memory": bench_memory}
