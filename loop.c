@@ -12,6 +12,7 @@
 #include <link.h>
 #include <poll.h>
 #include <signal.h>
+#include <string.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
 #include <time.h>
@@ -19,6 +20,7 @@
 #include "loop.h"
 
 #define IDLE_MS 500
+#define FEW 32       /* entries of the poll set that are kept while it is given back */
 #define BUSY_MAX 8   /* turns without sleep between two looks for signals */
 #define SET_MAX 3072 /* what is beyond is looked at when others are gone */
 
@@ -100,7 +102,7 @@ static struct span {
 } program[8];
 static unsigned int spans;
 
-IDLE_CODE static int idle_ppoll(unsigned int n, const struct timespec *timeout)
+IDLE_CODE static int bare_ppoll(struct pollfd *fds, unsigned long n)
 {
 	register const void *mask __asm__("r10") = &mask_while_asleep;
 	register long mask_size __asm__("r8") = 8;
@@ -114,10 +116,34 @@ IDLE_CODE static int idle_ppoll(unsigned int n, const struct timespec *timeout)
 				 : "rcx", "r11", "memory");
 	__asm__ volatile("syscall"
 			 : "=a"(result)
-			 : "0"(SYS_ppoll), "D"(set.fds), "S"((unsigned long)n), "d"(timeout),
-			   "r"(mask), "r"(mask_size)
+			 : "0"(SYS_ppoll), "D"(fds), "S"(n), "d"(NULL), "r"(mask), "r"(mask_size)
 			 : "rcx", "r11", "memory");
 	return (int)result;
+}
+
+/* The few entries that most daemons have stay on the stack, which is in use anyway; nor does anything
+ * here, or in a signal's handler, need the addresses in constant tables. */
+static int idle_ppoll(unsigned int n)
+{
+	struct pollfd fds[FEW];
+	struct ref refs[FEW], *last = &set.refs[SET_MAX - n];
+	bool undone, few = n <= FEW;
+	int result;
+
+	if (few) {
+		memcpy(fds, set.fds, n * sizeof(fds[0]));
+		memcpy(refs, last, n * sizeof(refs[0]));
+		pages_forget(&set, sizeof(set));
+	}
+	undone = relocate_undo();
+	result = bare_ppoll(few ? fds : set.fds, n);
+	if (undone)
+		relocate();
+	if (few) {
+		memcpy(set.fds, fds, n * sizeof(fds[0]));
+		memcpy(last, refs, n * sizeof(refs[0]));
+	}
+	return result;
 }
 
 static void add_span(uintptr_t from, uintptr_t to)
@@ -130,7 +156,7 @@ static void add_span(uintptr_t from, uintptr_t to)
 static void idle_init(void)
 {
 	const ElfW(Phdr) *ph = (const void *)((uintptr_t)&__ehdr_start + __ehdr_start.e_phoff);
-	uintptr_t page = (uintptr_t)idle_ppoll & ~(uintptr_t)(PAGE - 1),
+	uintptr_t page = (uintptr_t)bare_ppoll & ~(uintptr_t)(PAGE - 1),
 		  base = (uintptr_t)&__ehdr_start;
 	unsigned int count = __ehdr_start.e_phnum;
 
@@ -152,9 +178,9 @@ static void idle_init(void)
 	}
 }
 #else
-static int idle_ppoll(unsigned int n, const struct timespec *timeout)
+static int idle_ppoll(unsigned int n)
 {
-	return ppoll(set.fds, n, timeout, &mask_while_asleep);
+	return ppoll(set.fds, n, NULL, &mask_while_asleep);
 }
 
 static void idle_init(void)
@@ -190,7 +216,7 @@ bool loop_wait(void)
 		left.tv_nsec = (long)(ms % 1000) * 1000000;
 		timeout = &left;
 	}
-	n = idle && !timeout ? idle_ppoll(wanted, timeout)
+	n = idle && !timeout ? idle_ppoll(wanted)
 			     : ppoll(set.fds, wanted, timeout, &mask_while_asleep);
 	busy = n > 0 ? busy + 1 : 0;
 	if (busy == BUSY_MAX) {

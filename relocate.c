@@ -7,6 +7,9 @@
  * bytes for each address. The linker can write it as a bitmap (DT_RELR), a fortieth as long, and
  * here is who reads that. Nothing before main() uses any of those addresses. Nor does a static
  * program's start-up code protect them afterwards, as that of a dynamic one does.
+ *
+ * The pages that only this file writes to (RELRO) can be made again out of the program's file, so a
+ * daemon that sleeps does without them.
  */
 #include <link.h>
 #include <sys/mman.h>
@@ -21,8 +24,11 @@
 
 extern const ElfW(Ehdr) __ehdr_start __attribute__((visibility("hidden"))); /* the linker's */
 
+static uintptr_t relro, relro_end; /* whole pages that only this file writes to */
+static bool ours;                  /* the addresses in them are our work */
+
 /* An even word is the address of one; an odd one has a bit for each word behind the last address. */
-static void apply(const uintptr_t *list, size_t count, uintptr_t base)
+static void apply(const uintptr_t *list, size_t count, uintptr_t base, uintptr_t end)
 {
 	uintptr_t *at = (uintptr_t *)base;
 
@@ -31,25 +37,13 @@ static void apply(const uintptr_t *list, size_t count, uintptr_t base)
 
 		if (!(entry & 1)) {
 			at = (uintptr_t *)(base + entry);
-			*at++ += base;
-			continue;
+			entry = 3; /* a bit for this one */
 		}
 		for (int bit = 0; entry >>= 1; bit++)
-			if (entry & 1)
+			if ((entry & 1) && (uintptr_t)&at[bit] < end)
 				at[bit] += base;
-		at += 8 * sizeof(entry) - 1;
+		at += list[i] & 1 ? 8 * sizeof(entry) - 1 : 1;
 	}
-}
-
-/* What only this file writes to can't be written to any more (RELRO). */
-static void protect(const ElfW(Phdr) * relro, uintptr_t base)
-{
-	uintptr_t page = (uintptr_t)getpagesize();
-	uintptr_t from = (base + relro->p_vaddr) & ~(page - 1);
-	uintptr_t to = (base + relro->p_vaddr + relro->p_memsz) & ~(page - 1);
-
-	if (to > from)
-		mprotect((void *)from, to - from, PROT_READ);
 }
 
 static void apply_all(const ElfW(Dyn) * d, uintptr_t base)
@@ -58,7 +52,7 @@ static void apply_all(const ElfW(Dyn) * d, uintptr_t base)
 	uintptr_t list = 0;
 	size_t size = 0;
 
-	if (here == (const void *)&here)
+	if (!ours && here == (const void *)&here)
 		return; /* somebody else has done it */
 	for (; d->d_tag; d++) {
 		if (d->d_tag == DT_RELR)
@@ -66,20 +60,33 @@ static void apply_all(const ElfW(Dyn) * d, uintptr_t base)
 		if (d->d_tag == DT_RELRSZ)
 			size = d->d_un.d_val;
 	}
-	apply((const uintptr_t *)list, size / sizeof(uintptr_t), base);
+	apply((const uintptr_t *)list, size / sizeof(uintptr_t), base,
+	      ours ? relro_end : UINTPTR_MAX);
+	ours = true;
 }
 
 void relocate(void)
 {
-	uintptr_t base = (uintptr_t)&__ehdr_start;
-	const ElfW(Phdr) *ph = (const void *)(base + __ehdr_start.e_phoff), *relro = NULL;
+	uintptr_t base = (uintptr_t)&__ehdr_start, page = (uintptr_t)getpagesize();
+	const ElfW(Phdr) *ph = (const void *)(base + __ehdr_start.e_phoff);
 
 	for (unsigned int i = 0; i < __ehdr_start.e_phnum; i++) {
+		uintptr_t at = base + ph[i].p_vaddr;
+
 		if (ph[i].p_type == PT_DYNAMIC)
-			apply_all((const void *)(base + ph[i].p_vaddr), base);
-		if (ph[i].p_type == PT_GNU_RELRO)
-			relro = &ph[i];
+			apply_all((const void *)at, base);
+		if (ph[i].p_type == PT_GNU_RELRO) {
+			relro = at & ~(page - 1);
+			relro_end = (at + ph[i].p_memsz) & ~(page - 1);
+		}
 	}
-	if (relro)
-		protect(relro, base);
+	if (relro_end > relro)
+		mprotect((void *)relro, relro_end - relro, PROT_READ);
+}
+
+bool relocate_undo(void)
+{
+	return ours && relro_end > relro &&
+	       mprotect((void *)relro, relro_end - relro, PROT_READ | PROT_WRITE) == 0 &&
+	       madvise((void *)relro, relro_end - relro, MADV_DONTNEED) == 0;
 }

@@ -89,6 +89,9 @@ void stack_forget(void);
 
 /* To be called first of all, where main() begins. */
 void relocate(void);
+/* Gives back the pages it has written to. True: relocate() must be called before anything but the
+ * code that follows is needed. */
+bool relocate_undo(void);
 
 /* ---- files ---- */
 

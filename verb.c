@@ -17,32 +17,35 @@
 #define FIFO_RETRY_MS 10
 #define FIFO_LIMIT_MS 30000
 
-/* What is answered in a state where a verb cannot be done; NULL: it can. Contract 3.5. */
-static const char *const refusals[STATES][VERBS] = {
-	[STATE_CREATED] = {[VERB_PAUSE] = "cannot pause task in created state",
-			   [VERB_RESUME] = "cannot resume task in created state",
-			   [VERB_CHECKPOINT] = "cannot checkpoint a task in created state"},
-	[STATE_RESTORABLE] = {[VERB_PAUSE] = "cannot pause task in created state",
-			      [VERB_RESUME] = "cannot resume task in created state",
-			      [VERB_CHECKPOINT] = "cannot checkpoint a task in created state",
-			      [VERB_EXEC] = "cannot exec in a created state"},
-	[STATE_RUNNING] = {[VERB_START] = "cannot start a running process",
-			   [VERB_DELETE] = "cannot delete a running process",
-			   [VERB_RESUME] = "cannot resume a running process"},
-	[STATE_PAUSED] = {[VERB_START] = "cannot start a paused process",
-			  [VERB_DELETE] = "cannot delete a paused process",
-			  [VERB_PAUSE] = "cannot pause a paused container",
-			  [VERB_EXEC] = "cannot exec in a paused state"},
-	[STATE_STOPPED] = {[VERB_START] = "cannot start a stopped process",
-			   [VERB_PAUSE] = "cannot pause a stopped container",
-			   [VERB_RESUME] = "cannot resume a stopped container",
-			   [VERB_UPDATE] = "cannot update a stopped container",
-			   [VERB_CHECKPOINT] = "cannot checkpoint a stopped container",
-			   [VERB_EXEC] = "cannot exec in a stopped state"},
-};
+/* What is answered in a state where a verb cannot be done: "cannot VERB", a beginning, the state, an
+ * end. 0: it can. Contract 3.5. */
+enum refusal { A_PROCESS = 1, A_CONTAINER, IN_A_STATE, TASK_IN_STATE, A_TASK_IN_STATE };
 
-/* What is answered if the process was deleted while a request waited for its turn. */
-static const char gone[VERBS][12] = {
+static const uint8_t refusals[STATES][VERBS] = {
+	[STATE_CREATED] = {[VERB_PAUSE] = TASK_IN_STATE,
+			   [VERB_RESUME] = TASK_IN_STATE,
+			   [VERB_CHECKPOINT] = A_TASK_IN_STATE},
+	[STATE_RESTORABLE] = {[VERB_PAUSE] = TASK_IN_STATE,
+			      [VERB_RESUME] = TASK_IN_STATE,
+			      [VERB_CHECKPOINT] = A_TASK_IN_STATE,
+			      [VERB_EXEC] = IN_A_STATE},
+	[STATE_RUNNING] =
+		{[VERB_START] = A_PROCESS, [VERB_DELETE] = A_PROCESS, [VERB_RESUME] = A_PROCESS},
+	[STATE_PAUSED] = {[VERB_START] = A_PROCESS,
+			  [VERB_DELETE] = A_PROCESS,
+			  [VERB_PAUSE] = A_CONTAINER,
+			  [VERB_EXEC] = IN_A_STATE},
+	[STATE_STOPPED] = {[VERB_START] = A_PROCESS,
+			   [VERB_PAUSE] = A_CONTAINER,
+			   [VERB_RESUME] = A_CONTAINER,
+			   [VERB_UPDATE] = A_CONTAINER,
+			   [VERB_CHECKPOINT] = A_CONTAINER,
+			   [VERB_EXEC] = IN_A_STATE},
+};
+static const char beginnings[][12] = {"", " a ", " a ", " in a ", " task in ", " a task in "};
+static const char ends[][12] = {"", " process", " container", " state", " state", " state"};
+static const char states[STATES][8] = {"new", "created", "created", "running", "paused", "stopped"};
+static const char verbs[VERBS][12] = {
 	[VERB_START] = "start",   [VERB_DELETE] = "delete", [VERB_PAUSE] = "pause",
 	[VERB_RESUME] = "resume", [VERB_UPDATE] = "update", [VERB_CHECKPOINT] = "checkpoint",
 	[VERB_EXEC] = "exec",
@@ -116,10 +119,15 @@ bool verb_refused(struct op *op, const struct proc *p, enum verb verb)
 {
 	if (verb_out_of_time(op))
 		return true;
-	if (!p)
-		op_error(op, CODE_NOT_FOUND, "cannot %s a deleted process: not found", gone[verb]);
-	else if (refusals[p->state][verb])
-		op_error(op, CODE_UNKNOWN, "%s", refusals[p->state][verb]);
+	if (!p) { /* it was deleted while the request waited for its turn */
+		op_error(op, CODE_NOT_FOUND, "cannot %s a deleted process: not found", verbs[verb]);
+	} else {
+		uint8_t how = refusals[p->state][verb];
+
+		if (how)
+			op_error(op, CODE_UNKNOWN, "cannot %s%s%s%s", verbs[verb], beginnings[how],
+				 states[p->state], ends[how]);
+	}
 	return op->code;
 }
 

@@ -156,12 +156,12 @@ static void table_is_complete(void **state)
 	(void)state;
 	for (unsigned int s = 0; s < STATES; s++)
 		for (unsigned int v = 0; v < VERBS; v++)
-			refused += refusals[s][v] != NULL;
+			refused += refusals[s][v] != 0;
 	for (size_t i = 0; i < COUNT(init_cells); i++)
 		listed += init_cells[i].refusal != NULL;
 	assert_int_equal(refused, listed);
 	for (unsigned int v = 0; v < VERBS; v++)
-		assert_non_null(gone[v]);
+		assert_true(verbs[v][0]);
 }
 
 /* The runtime fails: the state is what it was. */
