@@ -172,12 +172,48 @@ static void idle_once(void **state)
 	assert_true(loop_wait());
 }
 
+/* What is waited for in the long sleep is known when it ends, whatever was given back meanwhile. */
+static void long_sleep(void **state)
+{
+	static const unsigned int counts[] = {1, FEW, FEW + 1};
+	struct ref ref;
+	char x;
+
+	(void)state;
+	assert_int_equal(write(fds_of[1], "x", 1), 1);
+	loop_want(fds_of[0], POLLIN, REF_CONN, 0, 0);
+	assert_false(loop_wait());
+	assert_int_equal(read(fds_of[0], &x, 1), 1);
+	for (size_t i = 0; i < COUNT(counts); i++) {
+		unsigned int last = counts[i] - 1;
+		pid_t child;
+
+		assert_true(loop_wait()); /* the next one is without an end */
+		child = fork();
+		if (child == 0) {
+			usleep(50000);
+			_exit(write(fds_of[1], "x", 1) != 1);
+		}
+		for (unsigned int slot = 0; slot < last; slot++)
+			loop_want(fds_of[1], 0, REF_PUMP, slot, 1);
+		loop_want(fds_of[0], POLLIN, REF_CONN, last, 2);
+		assert_false(loop_wait());
+		assert_true(loop_next(&ref));
+		assert_true(ref.kind == REF_CONN && ref.slot == last && ref.part == 2);
+		assert_true(ref.got & POLLIN);
+		assert_false(loop_next(&ref));
+		assert_int_equal(read(fds_of[0], &x, 1), 1);
+		assert_int_equal(waitpid(child, NULL, 0), child);
+	}
+}
+
 int main(void)
 {
 #define LOOP_TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 	const struct CMUnitTest tests[] = {
-		LOOP_TEST(readiness), LOOP_TEST(order),   LOOP_TEST(more_than_fit),
-		LOOP_TEST(timers),    LOOP_TEST(signals), LOOP_TEST(idle_once),
+		LOOP_TEST(readiness),  LOOP_TEST(order),   LOOP_TEST(more_than_fit),
+		LOOP_TEST(timers),     LOOP_TEST(signals), LOOP_TEST(idle_once),
+		LOOP_TEST(long_sleep),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
