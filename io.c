@@ -20,6 +20,10 @@
  * Of a terminal the shim holds both sides. With no slave open a master would report a hang-up
  * without end, although the next process may open it again; so the end of a terminal's output is
  * the exit of its process, after what was still buffered.
+ *
+ * A stream out of the container ends when nobody is left to write to it, and not before: to close it
+ * would kill whoever writes next. What the client's end does not take is lost, and logged. Where the
+ * container's end cannot be read, for whatever reason, that is tried again a moment later.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -536,9 +540,13 @@ void io_want(struct io *io, unsigned int slot)
 	for (unsigned int i = 0; i < STREAMS; i++) {
 		struct pump *p = &io->pumps[i];
 
-		if (p->open && (p->blocked || p->rest_len > 0))
+		if (!p->open)
+			continue;
+		if (p->again > now >> 10)
+			loop_timer((uint64_t)p->again << 10);
+		else if (p->blocked || p->rest_len > 0)
 			loop_want(p->to, POLLOUT, REF_PUMP, slot, i);
-		else if (p->open)
+		else
 			loop_want(p->from, POLLIN, REF_PUMP, slot, i);
 	}
 	loop_want(io->ready, POLLIN, REF_LOGGER, slot, 0);
@@ -581,7 +589,7 @@ static void write_page(struct pump *p, struct view v)
 {
 	ssize_t n = write(p->to, v.at, v.len);
 
-	if (n < 0 && errno != EAGAIN) {
+	if (n < 0 && errno != EAGAIN && errno != EINTR) {
 		if (errno != EPIPE && !p->losing)
 			log_line(LOG_WARN, "output of a container is lost: %s", errno_text(errno));
 		p->losing = true;
@@ -608,9 +616,9 @@ static ssize_t move(struct pump *p)
 
 	if (!p->by_copy) {
 		n = splice(p->from, NULL, p->to, NULL, CHUNK, SPLICE_F_MOVE | SPLICE_F_NONBLOCK);
-		if (n >= 0 || errno != EINVAL)
+		if (n >= 0 || errno == EAGAIN || errno == EPIPE)
 			return n;
-		p->by_copy = true;
+		p->by_copy = true; /* which can tell whose fault it is */
 	}
 	/* A page at a time: so much a FIFO takes as a whole if it takes anything. */
 	if (!has_room(p)) {
@@ -650,12 +658,12 @@ void io_pump(struct io *io, enum stream stream)
 
 		if (n > 0)
 			continue;
-		if (n < 0 && (errno == EINTR || errno == ENOMEM))
-			return;
-		if (n == 0 || errno != EAGAIN) {
+		if (n == 0 || errno == EPIPE) {
 			ended(io, p);
 			return;
 		}
+		if (errno != EAGAIN && errno != EINTR)
+			p->again = (uint32_t)(now >> 10) + 1;
 		/* Nothing to read, or no room? Input that has ended does not need any room. */
 		if (poll(ends, 2, 0) < 0)
 			return;

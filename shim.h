@@ -116,11 +116,12 @@ struct pump {
 	int from, to;
 	int keep;  /* our own other end of the client's FIFO: nobody's leaving closes the stream */
 	bool open; /* both ends are there, bytes flow */
-	bool blocked; /* the reader is behind: wait for it, not for more */
-	bool by_copy; /* the target takes no splice(2) */
-	bool losing;  /* the target takes nothing at all; that has been logged */
-	char *rest;   /* a page for what a terminal did not take of what was read; NULL: nothing */
+	bool blocked;   /* the reader is behind: wait for it, not for more */
+	bool by_copy;   /* the target takes no splice(2) */
+	bool losing;    /* the target takes nothing at all; that has been logged */
+	uint32_t again; /* it could not be read: not before then, in units of 1024 ms */
 	uint32_t rest_len;
+	char *rest; /* a page for what a terminal did not take of what was read; NULL: nothing */
 };
 
 struct io {

@@ -391,6 +391,40 @@ static void output_to_full_disk(void **state)
 	assert_true(io_drained(&io));
 }
 
+/* The container's end cannot be read for a while: nobody spins, its writer is not killed, and all
+ * it wrote comes. */
+static void output_unreadable(void **state)
+{
+	int from, spare, bad = open("/", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	const char *const words[] = {"one ", "two ", "three"};
+
+	(void)state;
+	name_fifo(STREAM_OUT, "out");
+	make();
+	client_comes(STREAM_OUT);
+	assert_int_equal(io_open(&io, &names, &why), 0);
+	from = io.pumps[STREAM_OUT].from;
+	spare = fcntl(from, F_DUPFD_CLOEXEC, 0);
+	for (int i = 0; i < 3; i++) {
+		say(container[STREAM_OUT], words[i]);
+		assert_int_equal(dup3(bad, from, O_CLOEXEC), from); /* read: EISDIR */
+		assert_int_equal(settle(), 1);
+		assert_int_equal(settle(), 0);
+		assert_false(io_drained(&io));
+		assert_int_equal(dup3(spare, from, O_CLOEXEC), from);
+		advance(1100);
+		if (i < 2)
+			settle();
+	}
+	fd_close(&spare);
+	fd_close(&bad);
+	fd_close(&container[STREAM_OUT]);
+	settle();
+	assert_string_equal(heard(client[STREAM_OUT]), "one two three");
+	assert_string_equal(heard(client[STREAM_OUT]), "EOF");
+	assert_true(io_drained(&io));
+}
+
 static void output_to_nowhere(void **state)
 {
 	(void)state;
@@ -1104,6 +1138,7 @@ int main(void)
 		IO_TEST(much_output),
 		IO_TEST(output_to_file),
 		IO_TEST(output_to_full_disk),
+		IO_TEST(output_unreadable),
 		IO_TEST(output_to_nowhere),
 		IO_TEST(clients_ends_missing),
 		IO_TEST(file_urls),
