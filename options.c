@@ -192,13 +192,13 @@ int options_write(const struct runtime *rt, const Options *o)
 	text_add(&json, VIEW("}"));
 	text_printf(&path, "%s/options.json", rt->bundle);
 	err = json.cut || path.cut ? -ENAMETOOLONG
-				   : file_write(path.at, (struct view){json.at, json.len}, 0600);
+				   : file_replace(path.at, (struct view){json.at, json.len}, 0600);
 	pages_put(buf, FILE_MAX);
 	if (err < 0)
 		return err;
 	path.len = 0;
 	text_printf(&path, "%s/runtime", rt->bundle);
-	return file_write(path.at, o->binary_name, 0600);
+	return file_replace(path.at, o->binary_name, 0600);
 }
 
 void options_read(const char *bundle, struct text *binary, struct text *root)

@@ -480,7 +480,7 @@ int file_append(const char *path, struct view v)
 
 int file_replace(const char *path, struct view v, mode_t mode)
 {
-	char buf[512];
+	char buf[1024];
 	struct text temp = TEXT(buf);
 	int err;
 

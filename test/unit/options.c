@@ -374,6 +374,49 @@ static void too_long(void **state)
 	free(text);
 }
 
+/* There is no room for the last byte of either: then there is nothing, or what was there before. */
+static void cut_short(void **state)
+{
+	const struct rlimit none = {RLIM_INFINITY, RLIM_INFINITY};
+	struct rlimit few = none;
+	struct runtime rt = here();
+	Options o = {.binary_name = VIEW("/usr/bin/crun-of-a-longer-name")};
+
+	(void)state;
+	signal(SIGXFSZ, SIG_IGN);
+	few.rlim_cur = sizeof("{\"binary_name\":\"/usr/bin/crun-of-a-longer-name\"}") - 2;
+	assert_int_equal(setrlimit(RLIMIT_FSIZE, &few), 0);
+	assert_int_equal(options_write(&rt, &o), -EFBIG);
+	assert_int_equal(access(in_tmp("options.json"), F_OK), -1);
+	assert_int_equal(setrlimit(RLIMIT_FSIZE, &none), 0);
+	assert_int_equal(options_write(&rt, &o), 0);
+
+	o = (Options){.binary_name = VIEW("crun")};
+	few.rlim_cur = 3;
+	assert_int_equal(setrlimit(RLIMIT_FSIZE, &few), 0);
+	assert_int_equal(options_write(&rt, &o), -EFBIG);
+	assert_int_equal(setrlimit(RLIMIT_FSIZE, &none), 0);
+	assert_string_equal(file_text("options.json"),
+			    "{\"binary_name\":\"/usr/bin/crun-of-a-longer-name\"}");
+	assert_string_equal(file_text("runtime"), "/usr/bin/crun-of-a-longer-name");
+}
+
+static void long_bundle(void **state)
+{
+	struct runtime rt = here();
+	char path[1024];
+	Options o = {.binary_name = VIEW("crun")};
+	int n = snprintf(path, sizeof(path), "%s", tmp);
+
+	(void)state;
+	while (n < 700) {
+		n += snprintf(path + n, sizeof(path) - (size_t)n, "/%0200d", 0);
+		assert_int_equal(mkdir(path, 0700), 0);
+	}
+	rt.bundle = path;
+	assert_int_equal(options_write(&rt, &o), 0);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -383,7 +426,8 @@ int main(void)
 		cmocka_unit_test(toml_cut),         cmocka_unit_test(toml_in_file),
 		cmocka_unit_test(written_and_read), cmocka_unit_test(nothing_written_and_read),
 		cmocka_unit_test(odd_texts),        cmocka_unit_test(read_from_go),
-		cmocka_unit_test(too_long),
+		cmocka_unit_test(too_long),         cmocka_unit_test(cut_short),
+		cmocka_unit_test(long_bundle),
 	};
 
 	return cmocka_run_group_tests(tests, tmp_make, tmp_remove);
