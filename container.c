@@ -159,13 +159,17 @@ struct proc *exec_new(struct container *c)
 	return p;
 }
 
+static bool is_exec_of(const struct proc *p, const struct container *c)
+{
+	return p->used && p->is_exec && p->container == c - slots.containers;
+}
+
 struct proc *exec_find(const struct container *c, struct view exec_id)
 {
 	for (unsigned int i = 0; i < procs_end; i++) {
 		struct proc *p = &slots.procs[i];
 
-		if (p->used && p->is_exec && p->container == c - slots.containers &&
-		    view_is(exec_id, p->id))
+		if (is_exec_of(p, c) && view_is(exec_id, p->id))
 			return p;
 	}
 	return NULL;
@@ -183,7 +187,7 @@ struct proc *exec_of_pid(const struct container *c, pid_t pid)
 {
 	struct proc *p = proc_of(pid);
 
-	return p && p->is_exec && p->container == c - slots.containers ? p : NULL;
+	return p && is_exec_of(p, c) ? p : NULL;
 }
 
 void proc_set_state(struct proc *p, enum state state)
@@ -413,13 +417,12 @@ void container_oom(struct container *c)
 
 /* The runtime may have failed to, or have been too early for one that was being made just then; a
  * process that has not been reaped is still ours. */
-static void kill_execs(const struct container *c)
+static void kill_left(const struct container *c)
 {
 	for (unsigned int i = 0; i < procs_end; i++) {
 		const struct proc *p = &slots.procs[i];
 
-		if (p->used && p->is_exec && p->container == c - slots.containers && p->pid > 0 &&
-		    !p->exited)
+		if (p->used && p->container == c - slots.containers && p->pid > 0 && !p->exited)
 			kill(p->pid, SIGKILL);
 	}
 }
@@ -446,7 +449,7 @@ static void kill_all_step(struct op *op)
 		run_ending(&op->run, &c->runtime, &t);
 		log_line(LOG_DEBUG, "%s: killing what init has left behind: %s", c->id, buf);
 	}
-	kill_execs(c);
+	kill_left(c);
 	c->cleaning--;
 	op_done(op, NULL, NULL);
 }
@@ -476,7 +479,7 @@ static void clean(struct container *c, op_step *step)
 
 	if (!op) {
 		log_line(LOG_ERROR, "%s: too many requests to clean up behind its init", c->id);
-		kill_execs(c);
+		kill_left(c);
 		return;
 	}
 	op_about(op, container_init(c));
@@ -488,23 +491,24 @@ static bool execs_run(const struct container *c)
 	for (unsigned int i = 0; i < procs_end; i++) {
 		const struct proc *p = &slots.procs[i];
 
-		if (p->used && p->is_exec && p->container == c - slots.containers &&
-		    (p->busy || (p->state == STATE_RUNNING && !p->told)))
+		if (is_exec_of(p, c) && (p->busy || (p->state == STATE_RUNNING && !p->told)))
 			return true;
 	}
 	return false;
 }
 
-void proc_tell(struct proc *p)
+static void tell(struct proc *p)
 {
 	struct container *c = &slots.containers[p->container];
 	TaskExit event = {.container_id = view_of(c->id),
 			  .id = view_of(p->id),
 			  .pid = (uint32_t)p->pid,
-			  .exit_status = p->exit_status,
 			  .has_exited_at = true,
 			  .exited_at = {p->exited_at.seconds, p->exited_at.nanos}};
 
+	if (!p->exited)
+		p->exit_status = 128 + SIGKILL; /* it cannot but end, some day */
+	event.exit_status = p->exit_status;
 	if (c->exit_unseen && !p->is_exec) {
 		/* Deleted before it ever ran: it did end, but for its clients it has not exited. */
 		p->exit_status = 0;
@@ -522,6 +526,18 @@ void proc_tell(struct proc *p)
 	ops_wake((unsigned int)(p - slots.procs));
 }
 
+void container_give_up(struct container *c)
+{
+	kill_left(c);
+	for (unsigned int i = 0; i < procs_end; i++) {
+		struct proc *p = &slots.procs[i];
+
+		if (is_exec_of(p, c) && p->state == STATE_RUNNING && !p->told)
+			tell(p);
+	}
+	tell(container_init(c));
+}
+
 static bool step(struct proc *p)
 {
 	struct container *c = &slots.containers[p->container];
@@ -533,14 +549,14 @@ static bool step(struct proc *p)
 	if (p->is_exec) {
 		if (p->state != STATE_RUNNING)
 			return false;
-		proc_tell(p);
+		tell(p);
 		return true;
 	}
 	if (!c->exiting) {
 		c->exiting = true;
 		if (p->state == STATE_PAUSED)
 			clean(c, thaw_step);
-		if (!c->private_pids && !c->deleting)
+		if (!c->private_pids)
 			clean(c, kill_all_step);
 		return true;
 	}
@@ -551,7 +567,7 @@ static bool step(struct proc *p)
 	}
 	if (c->cleaning || execs_run(c))
 		return false;
-	proc_tell(p);
+	tell(p);
 	return true;
 }
 

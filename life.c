@@ -158,7 +158,7 @@ static void start_succeeded(struct op *op, struct container *c, struct proc *p)
 		char buf[1024];
 		struct text spec = TEXT(buf);
 
-		c->late_exec |= c->exiting && !c->private_pids && !c->deleting;
+		c->late_exec |= c->exiting && !c->private_pids;
 		exec_spec_path(p, &spec);
 		unlink(spec.at); /* it may hold secrets, and has been read */
 		event_push("exec-started", "TaskExecStarted", &TaskExecStarted_msg, &event);
@@ -302,17 +302,16 @@ static void delete_ran(struct op *op, struct container *c)
 }
 
 /* One that never ran has been killed by its deletion: first its exit, then this. */
-static bool awaits_exit(struct op *op, const struct container *c, struct proc *p)
+static bool awaits_exit(struct op *op, struct container *c, const struct proc *p)
 {
-	if (!c->deleting || p->told)
+	if (!c->deleting || p->told || p->is_exec)
 		return false;
 	if (now < op->limit) {
 		op->timer = op->limit;
 		op_wait(op, DELETE_EXIT, WAIT_TIME);
 		return true;
 	}
-	if (p->exited)
-		proc_tell(p); /* an exec that is just being started holds it back too long */
+	container_give_up(c); /* an exec that is just being started, say, holds it back too long */
 	return false;
 }
 

@@ -397,8 +397,9 @@ void waits_check(void); /* ends those whose deadline is over or whose client has
 
 /* Answers its Waits with the status it has now: of one that never ran that is 0, and never. */
 void waits_release(const struct proc *p);
-/* Its exit is told, with its Waits, whatever else would have to come before. */
-void proc_tell(struct proc *p);
+/* What still runs of it is killed, and all exits are told, init's as the last, whether they have been
+ * seen or not: nobody waits for them any longer. */
+void container_give_up(struct container *c);
 void container_oom(struct container *c); /* looks for OOM kills, and tells containerd */
 
 void reap(void);       /* collects every child that has ended, and notes whose it was */

@@ -19,6 +19,7 @@
  *   VERB.log=KIND             none, torn, garbage, long: what it says in the log when it fails
  *   VERB.noise=N              writes N bytes to its stderr
  *   VERB.leak=T               leaves a process behind that holds its descriptors
+ *   delete.late=T             leaves one behind that kills init then, and leaves execs alone
  *   pid=KIND                  none, late, garbage, empty, wrong: the pid file
  *   orphan=1                  the process is the runtime's child, and the shim's only after it
  *   run=T                     how long the process runs once started; without it: until killed
@@ -450,7 +451,13 @@ static void delete (bool force)
 		if (end && strncmp(end, ") Z", 3) != 0) {
 			if (state.started && !force)
 				fail(1, "cannot delete container that is not stopped");
-			signal_all(SIGKILL);
+			if (!number("delete.late")) {
+				signal_all(SIGKILL);
+			} else if (fork() == 0) {
+				rest(number("delete.late"));
+				kill(state.init, SIGKILL);
+				_exit(0);
+			}
 		}
 	}
 	state_path();

@@ -102,6 +102,34 @@ def a_runtime_that_hangs_while_it_kills_what_is_left(w):
     t.delete()
 
 
+def deleted_before_it_ran(w, words):
+    """The runtime's delete leaves processes behind; every one that was started has its exit told."""
+    t = fake(w, words)
+    t.create()
+    add_exec(t, "e")
+    t.start(exec_id="e")
+    wait = t.send("Wait", exec_id="e")
+    begin = time.monotonic()
+    t.send("Delete").result(20)
+    equal(wait.result()["exit_status"], 137, "status of the exec")
+    t.events("create", "exec-added", "exec-started", "exit", "exit", "delete")
+    ids = [e["id"] for e in w.events.events if e.topic == "/tasks/exit"]
+    equal(ids, ["e", "c1"], "whose exits")
+    until(lambda: not alive(t.pid), "init to go")
+    return time.monotonic() - begin
+
+
+@test
+def a_delete_that_leaves_execs_running(w):
+    """Init ends when the runtime knows nothing of the container any more."""
+    check(deleted_before_it_ran(w, "delete.late=300000") < 5, "nobody waits for what can be killed")
+
+
+@test
+def a_delete_that_leaves_all_running(w):
+    check(deleted_before_it_ran(w, "delete.late=12000000") > 5, "it is waited for")
+
+
 @test
 def a_runtime_that_hangs_while_a_create_is_undone(w):
     """The client has its answer all the same, and the next Create its chance."""
