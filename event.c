@@ -225,6 +225,7 @@ static void dial(void)
 	memcpy(to.sun_path, target, sizeof(to.sun_path));
 	if (fd >= 0 && connect(fd, (struct sockaddr *)&to, sizeof(to)) == 0) {
 		conn_open(&conn, fd);
+		conn.client = true;
 		stream = UINT32_MAX; /* the first one is 1 */
 		nobody = false;
 		return;

@@ -176,6 +176,11 @@ bool conn_frame(struct conn *c, struct frame *f)
 		len = be32(got.at);
 		*f = (struct frame){
 			be32(got.at + 4), (uint8_t)got.at[8], {got.at + FRAME_HEADER, len}};
+		if (len > FRAME_DATA_MAX && c->client) {
+			c->dead = true; /* an answer cannot be refused */
+			got.len = 0;
+			break;
+		}
 		if (len > FRAME_DATA_MAX) {
 			char buf[96];
 			struct text t = TEXT(buf);
@@ -197,13 +202,11 @@ bool conn_frame(struct conn *c, struct frame *f)
 	return false;
 }
 
-void conn_flush(struct conn *c)
+/* What the peer takes now; the rest is returned. */
+static struct view transmit(struct conn *c, struct view v)
 {
-	size_t done = 0;
-
-	while (done < c->tx.len) {
-		ssize_t n = send(c->fd, c->tx.at + done, c->tx.len - done,
-				 MSG_DONTWAIT | MSG_NOSIGNAL);
+	while (v.len > 0) {
+		ssize_t n = send(c->fd, v.at, v.len, MSG_DONTWAIT | MSG_NOSIGNAL);
 
 		if (n < 0 && errno == EINTR)
 			continue;
@@ -211,30 +214,27 @@ void conn_flush(struct conn *c)
 			c->dead |= errno != EAGAIN && errno != ENOMEM && errno != ENOBUFS;
 			break;
 		}
-		done += (size_t)n;
+		v = (struct view){v.at + n, v.len - (size_t)n};
 	}
-	if (done == c->tx.len) {
+	return v;
+}
+
+void conn_flush(struct conn *c)
+{
+	struct view rest = transmit(c, (struct view){c->tx.at, c->tx.len});
+
+	if (rest.len == 0) {
 		backlog_free(&c->tx);
 		return;
 	}
-	memmove(c->tx.at, c->tx.at + done, c->tx.len - done);
-	c->tx.len -= (uint32_t)done;
+	memmove(c->tx.at, rest.at, rest.len);
+	c->tx.len = (uint32_t)rest.len;
 }
 
-static void transmit(struct conn *c, struct view v)
+static void transmit_or_keep(struct conn *c, struct view v)
 {
-	while (c->tx.len == 0 && v.len > 0) {
-		ssize_t n = send(c->fd, v.at, v.len, MSG_DONTWAIT | MSG_NOSIGNAL);
-
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n < 0) {
-			if (errno != EAGAIN && errno != ENOMEM && errno != ENOBUFS)
-				c->dead = true;
-			break;
-		}
-		v = (struct view){v.at + n, v.len - (size_t)n};
-	}
+	if (c->tx.len == 0)
+		v = transmit(c, v);
 	if (!c->dead && v.len > 0 && !backlog_add(&c->tx, v)) {
 		log_line(LOG_WARN, "a peer does not read its replies: connection closed");
 		c->dead = true;
@@ -266,7 +266,7 @@ void conn_send(struct conn *c, uint32_t stream, enum frame_type type, const pb_m
 	if (desc && !pb_encode(&out, desc, msg))
 		c->dead = true;
 	else
-		transmit(c, (struct view){to, all});
+		transmit_or_keep(c, (struct view){to, all});
 	if (to != scratch.out)
 		pages_put(to, all);
 }

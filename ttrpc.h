@@ -44,6 +44,7 @@ struct conn {
 	int fd;       /* -1: none */
 	uint16_t gen; /* counts the lives of this slot: a stale origin matches none */
 	bool dead;    /* to be closed by the next sweep */
+	bool client;  /* the requests are ours: the peer is sent no responses */
 	uint32_t last_stream;
 	uint32_t skip; /* bytes of an oversized frame still to be thrown away */
 	struct backlog rx, tx;

@@ -304,6 +304,32 @@ static void other_frames_ignored(void **state)
 	assert_false(event_idle());
 }
 
+/* An answer longer than any frame may be: no answer is given to that, the connection is given up and
+ * the event comes again on another. */
+static void oversized_answer(void **state)
+{
+	char header[FRAME_HEADER + 40] = {0};
+	struct event e;
+
+	(void)state;
+	server_start();
+	push(1);
+	assert_true(server_take(&e));
+	put_header(header, FRAME_DATA_MAX + 1, 1, FRAME_RESPONSE);
+	memset(header + FRAME_HEADER, 0xff, 40);
+	assert_int_equal(send(client, header, sizeof(header), 0), sizeof(header));
+	turn();
+	assert_int_equal(recv(client, header, sizeof(header), 0), 0);
+	fd_close(&client);
+	turn();
+	assert_true(server_take(&e));
+	assert_int_equal(number_of(&e), 1);
+	assert_int_equal(dials, 2);
+	server_accepts(1);
+	turn();
+	assert_true(event_idle());
+}
+
 /* Nobody is there: attempts go on, further and further apart, and what happens meanwhile waits. */
 static void nobody_there(void **state)
 {
@@ -821,6 +847,7 @@ int main(void)
 		EVENT_TEST(order),
 		EVENT_TEST(answer_byte_by_byte),
 		EVENT_TEST(other_frames_ignored),
+		EVENT_TEST(oversized_answer),
 		EVENT_TEST(nobody_there),
 		EVENT_TEST(stale_socket),
 		EVENT_TEST(hurry),
