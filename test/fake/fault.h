@@ -14,7 +14,7 @@
 	X(openat, EMFILE, ENFILE, ENOMEM, EINTR)             \
 	X(access, ENOMEM, EIO, EIO, ENOMEM)                  \
 	X(stat, ENOMEM, EIO, EIO, ENOMEM)                    \
-	X(statvfs, ENOMEM, EIO, EINTR, EIO)                  \
+	X(statfs, ENOMEM, EIO, EINTR, EIO)                   \
 	X(readlink, ENOMEM, EIO, EIO, ENOMEM)                \
 	X(unlink, EIO, ENOMEM, EIO, ENOMEM)                  \
 	X(unlinkat, EIO, ENOMEM, EIO, ENOMEM)                \
@@ -22,6 +22,8 @@
 	X(rmdir, EIO, ENOMEM, EIO, ENOMEM)                   \
 	X(rename, ENOSPC, EIO, ENOMEM, ENOSPC)               \
 	X(chdir, EIO, ENOMEM, EIO, ENOMEM)                   \
+	X(fchdir, EIO, ENOMEM, EIO, ENOMEM)                  \
+	X(lseek, EIO, ENOMEM, EIO, ENOMEM)                   \
 	X(ftruncate, ENOSPC, EIO, EINTR, ENOMEM)             \
 	X(fchown, EIO, ENOSPC, EIO, ENOSPC)                  \
 	X(mmap, ENOMEM, ENOMEM, ENOMEM, ENOMEM)              \
@@ -33,6 +35,7 @@
 	X(socket, EMFILE, ENFILE, ENOMEM, ENOBUFS)           \
 	X(bind, ENOSPC, EIO, ENOMEM, ENOSPC)                 \
 	X(connect, EAGAIN, ECONNREFUSED, ENOMEM, EINTR)      \
+	X(getsockopt, ENOMEM, ENOBUFS, ENOMEM, ENOBUFS)      \
 	X(accept4, EMFILE, ENFILE, ENOMEM, ECONNABORTED)     \
 	X(recvmsg, EINTR, EAGAIN, ENOMEM, EMFILE)            \
 	X(dup2, EMFILE, EINTR, EBUSY, EMFILE)                \
@@ -41,9 +44,9 @@
 	X(ppoll, EINTR, ENOMEM, EINTR, ENOMEM)               \
 	X(poll, EINTR, ENOMEM, EINTR, ENOMEM)                \
 	X(splice, EINTR, EAGAIN, ENOMEM, EIO)                \
-	X(mount, ENOMEM, EIO, ENOSPC, EBUSY)                 \
+	X(mount, ENOMEM, EIO, EPERM, EBUSY)                  \
 	X(umount2, EBUSY, ENOMEM, EBUSY, ENOMEM)             \
-	X(setrlimit, EPERM, ENOMEM, EPERM, ENOMEM)           \
+	X(prlimit, EPERM, ENOMEM, EPERM, ENOMEM)             \
 	X(execve, ENOMEM, EIO, EMFILE, ETXTBSY)
 
 /* Calls that may also do half of what they are asked for: the third argument is a length. */

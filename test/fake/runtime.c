@@ -484,10 +484,24 @@ static void list(void)
 	say(STDOUT_FILENO, "]");
 }
 
-static void checkpoint(const char *image, bool leave)
+static void checkpoint(const char *image, char *work, bool leave)
 {
+	char *slash = strrchr(work, '/');
+	int fd;
+
 	load();
 	mkdir(image, 0700);
+	if (slash) { /* CRIU's log lies there */
+		*slash = '\0';
+		mkdir(work, 0700);
+		*slash = '/';
+		mkdir(work, 0700);
+		snprintf(path, sizeof(path), "%s/dump.log", work);
+		fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
+		if (fd < 0)
+			fail(1, "the log cannot be written");
+		close(fd);
+	}
 	if (!leave)
 		signal_all(SIGKILL);
 }
@@ -540,8 +554,8 @@ static void misbehave_before(void)
 	}
 }
 
-static void work(const char *pid_file, const char *console, const char *image, const char *sig,
-		 bool force, bool all, bool leave, bool own_pids)
+static void work(const char *pid_file, const char *console, const char *image, char *work_path,
+		 const char *sig, bool force, bool all, bool leave, bool own_pids)
 {
 	if (strcmp(verb, "create") == 0)
 		create(pid_file, console, own_pids, false);
@@ -558,7 +572,7 @@ static void work(const char *pid_file, const char *console, const char *image, c
 	else if (strcmp(verb, "ps") == 0)
 		list();
 	else if (strcmp(verb, "checkpoint") == 0)
-		checkpoint(image, leave);
+		checkpoint(image, work_path, leave);
 	else if (strcmp(verb, "update") == 0)
 		swallow();
 	else if (strcmp(verb, "features") == 0)
@@ -574,6 +588,7 @@ int main(int argc, char **argv)
 {
 	const char *pid_file = NULL, *process = NULL, *console = NULL, *sig = "15", *image = "";
 	bool force = false, all = false, leave = false, own_pids;
+	char work_path[1024] = "";
 	int positional = 0;
 
 	for (int i = 1; i < argc; i++) {
@@ -591,6 +606,8 @@ int main(int argc, char **argv)
 			console = value;
 		else if (strcmp(a, "--image-path") == 0)
 			image = value;
+		else if (strcmp(a, "--work-path") == 0)
+			snprintf(work_path, sizeof(work_path), "%s", value);
 		else if (strcmp(a, "--force") == 0)
 			force = true;
 		else if (strcmp(a, "--all") == 0)
@@ -607,7 +624,7 @@ int main(int argc, char **argv)
 	if (process)
 		learn(process);
 	misbehave_before();
-	work(pid_file, console, image, sig, force, all, leave, own_pids);
+	work(pid_file, console, image, work_path, sig, force, all, leave, own_pids);
 	if (number(of_verb("die")))
 		kill(getpid(), (int)number(of_verb("die")));
 	rest(number(of_verb("after")));

@@ -392,7 +392,8 @@ static void *serve_events(void *arg)
 				struct bytes frame = {buf + done + 10, from_be32(buf + done), 0};
 				const struct bytes empty = {0};
 
-				if (!soak && random_of(&dice) % 2000 == 0) {
+				if (!soak &&
+				    random_of(&dice) % (faults && faults->on ? 50 : 2000) == 0) {
 					reset = true;
 					resets++;
 					break;
@@ -655,6 +656,10 @@ static void clear_bundle(unsigned int box)
 	rmdir(path);
 }
 
+/* Reads both streams to their ends. */
+static const char logger[] = "binary:///bin/sh?-c=exec+5>%26-;cat+<%264+>/dev/null+%26+"
+			     "exec+cat+<%263+>/dev/null";
+
 static uint32_t ask_create(struct lane *l, unsigned int box, const char *stdout_path,
 			   uint64_t timeout_ns)
 {
@@ -665,6 +670,10 @@ static uint32_t ask_create(struct lane *l, unsigned int box, const char *stdout_
 
 	put_text(&o, 6, runtime);
 	put_text(&o, 7, root);
+	if (is_root && chance(l, 20)) { /* another owner for its streams */
+		put_number(&o, 4, 1);
+		put_number(&o, 5, 1);
+	}
 	if (chance(l, 10)) { /* longer than there is room for in the daemon's table */
 		char work[1000];
 
@@ -691,7 +700,11 @@ static uint32_t ask_create(struct lane *l, unsigned int box, const char *stdout_
 		char url[160];
 
 		put_number(&b, 4, chance(l, 30)); /* a terminal */
-		snprintf(url, sizeof(url), "%s%s", chance(l, 20) ? "file://" : "", stdout_path);
+		if (chance(l, 15))
+			snprintf(url, sizeof(url), "%s", logger);
+		else
+			snprintf(url, sizeof(url), "%s%s", chance(l, 20) ? "file://" : "",
+				 stdout_path);
 		put_text(&b, 6, url);
 	}
 	put_data(&b, 10, any.at, any.len);
@@ -1595,12 +1608,28 @@ static bool witness_lives(struct lane *l, unsigned int box)
 	return !r.failed && r.second == witness_pid && kill((pid_t)witness_pid, 0) == 0;
 }
 
+/* With nobody there and nothing to do it watches its bundle, as often as somebody has gone. */
+static void leave_alone(struct lane *l)
+{
+	faults->only = (uint64_t)1 << FAULT_inotify_init1 | (uint64_t)1 << FAULT_inotify_add_watch;
+	faults->one_in = 2;
+	faults->on = 1;
+	for (unsigned int i = 0; i < 20; i++) {
+		dial(l);
+		answer(l, ask_about(l, "Connect", 0, ""), "Connect");
+		close(l->fd);
+		usleep(20000);
+	}
+	faults->on = 0;
+}
+
 static void run_rounds(long *kb)
 {
 	static struct lane l;
 	unsigned int witness = next_box++, harmed = 0, alone = FAULTS - 1;
 
 	l.dice = seed + 99;
+	leave_alone(&l);
 	dial(&l);
 	start_witness(&l, witness);
 	for (unsigned int round = 0; round < rounds; round++) {
