@@ -5,9 +5,12 @@
 The runtime is the fake one (runtime.c), except where a real container is what the test is about.
 """
 
+import mmap
 import os
+import re
 import shutil
 import signal
+import struct
 import subprocess
 import sys
 import time
@@ -470,6 +473,79 @@ def a_full_pid_table(w):
         f.write(str(t.daemon()))
     end(t)
     t.shutdown()
+
+
+class Faults:
+    """Makes system calls of the shim fail: fault.h's page, as the test's side sees it."""
+
+    with open(os.path.join(REPO, "test/fake/fault.h"), encoding="ascii") as source:
+        NAMES = re.findall(r"^\tX\((\w+), ", source.read(), re.M)
+    CALLS, FAILED = 24, 24 + 4 * 64
+
+    def __init__(self, w):
+        self.path = os.path.join(w.dir, "faults")
+        os.unlink(w.shim)
+        os.symlink(os.path.join(REPO, "build/test/nanoshim-faults"), w.shim)
+        environ = w.environ
+        w.environ = lambda **more: environ(FAULT_FILE=self.path, **more)
+        with open(self.path, "w+b") as f:
+            f.truncate(4096)
+            self.page = mmap.mmap(f.fileno(), 4096)
+        w.closers.append(self.off)
+
+    def on(self, *names, one_in=1):
+        only = sum(1 << self.NAMES.index(name) for name in names)
+        self.page[0:24] = struct.pack("<IIQQ", 1, one_in, 0x9e3779b97f4a7c15, only)
+
+    def off(self):
+        self.page[0:4] = bytes(4)
+
+    def failed(self, name):
+        return struct.unpack_from("<I", self.page, self.FAILED + 4 * self.NAMES.index(name))[0]
+
+
+@test
+def start_up_without_a_log_or_more_descriptors(w):
+    """What makes the daemon's life better is not what it cannot live without."""
+    faults = Faults(w)
+    faults.on("dup3", "prlimit")
+    life(w, "c1")
+    for name in "dup3", "prlimit":
+        check(faults.failed(name) > 0, f"{name} has failed")
+
+
+@test
+def rootfs_mounts_that_fail(w):
+    """Whatever goes wrong with them, in the end nothing is mounted; and when nothing does, all works."""
+    faults = Faults(w)
+    names = "mount", "statfs", "umount2", "chdir", "fchdir"
+    common = os.path.join(w.dir, "layers" + "x" * 100)
+    layers = [os.path.join(common, str(n)) for n in range(40)]  # more than one page of options
+    for layer in layers:
+        os.makedirs(layer)
+    t = fake(w)
+    overlay = {"type": "overlay", "source": "overlay", "options": ["lowerdir=" + ":".join(layers)]}
+    rootfs = [overlay, t.bundle.rootfs_mount()]
+    outcomes = {True: 0, False: 0}
+    faults.on(*names, one_in=4)
+    while sum(outcomes.values()) < 1000 and not all(map(faults.failed, names)):
+        call = t.create_send(rootfs=rootfs)
+        check(call.done.wait(20), "an answer")
+        made = not call.response["status"]
+        outcomes[made] += 1
+        while made:  # Delete fails when its umount2 does
+            delete = t.send("Delete")
+            check(delete.done.wait(20), "an answer")
+            made = bool(delete.response["status"])
+    faults.off()
+    print(f"# {outcomes[True]} Creates succeeded, {outcomes[False]} failed; failures:",
+          {name: faults.failed(name) for name in names})
+    for name in names:
+        check(faults.failed(name) > 0, f"{name} has failed")
+    equal(w.mounts(), [], "mounts")
+    t.create(rootfs=rootfs)
+    t.start()
+    end(t)
 
 
 # ---- a daemon that has been forgotten -------------------------------------------------------------------
