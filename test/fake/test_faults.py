@@ -515,6 +515,27 @@ def start_up_without_a_log_or_more_descriptors(w):
 
 
 @test
+def a_lonely_daemon_that_cannot_watch_its_bundle(w):
+    """It serves as ever, and when it can again, it goes as ever."""
+    faults = Faults(w)
+    t = fake(w)
+    pid = t.daemon()
+    faults.on("inotify_init1", "inotify_add_watch")
+    t.conn.close()
+    stays(pid, 7)
+    faults.off()
+    for name in "inotify_init1", "inotify_add_watch":
+        check(faults.failed(name) > 0, f"{name} has failed")
+    t.connect()
+    t.create(rootfs=[])
+    t.start()
+    end(t)
+    shutil.rmtree(t.bundle.path)
+    t.conn.close()
+    goes(t, pid)
+
+
+@test
 def rootfs_mounts_that_fail(w):
     """Whatever goes wrong with them, the delete action leaves nothing mounted, and then all works."""
     faults = Faults(w)
