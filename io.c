@@ -350,9 +350,8 @@ int io_make(struct io *io, const struct stdio *s, const char *id, struct text *w
 	for (int i = 0; i < STREAMS && err == 0; i++) {
 		if (io->pumps[i].keep >= 0)
 			io->ends[i] = fcntl(io->pumps[i].keep, F_DUPFD_CLOEXEC, 0);
-		else if (i == STREAM_ERR && scheme == SCHEME_FILE)
-			err = make_pipe(io, s, i, why);
-		else if (named(s, i) && !(i == STREAM_IN && io->logger))
+		else if (i == STREAM_IN ? named(s, i) && !io->logger
+					: named(s, i) || scheme == SCHEME_FILE)
 			err = make_pipe(io, s, i, why);
 	}
 	return err;
