@@ -348,11 +348,16 @@ int io_make(struct io *io, const struct stdio *s, const char *id, struct text *w
 	if (err == 0 && s->terminal)
 		return make_console_socket(io, why);
 	for (int i = 0; i < STREAMS && err == 0; i++) {
-		if (io->pumps[i].keep >= 0)
+		if (io->pumps[i].keep >= 0) {
 			io->ends[i] = fcntl(io->pumps[i].keep, F_DUPFD_CLOEXEC, 0);
-		else if (i == STREAM_IN ? named(s, i) && !io->logger
-					: named(s, i) || scheme == SCHEME_FILE)
+			if (io->ends[i] < 0) {
+				err = -errno;
+				text_add(why, view_of(errno_text(-err)));
+			}
+		} else if (i == STREAM_IN ? named(s, i) && !io->logger
+					  : named(s, i) || scheme == SCHEME_FILE) {
 			err = make_pipe(io, s, i, why);
+		}
 	}
 	return err;
 }

@@ -515,6 +515,25 @@ def start_up_without_a_log_or_more_descriptors(w):
 
 
 @test
+def a_stream_to_a_logger_that_cannot_be_handed_over(w):
+    """Without it the container would run, and nobody ever read what it says."""
+    faults = Faults(w)
+    t = logged(w, "echo ready >&5; exec 5>&-; cat <&3 >/dev/null")
+    faults.on("fcntl", one_in=2)
+    for _ in range(200):
+        call = t.create_send()
+        check(call.done.wait(20), "an answer")
+        if call.response["status"]:
+            contains(call.error()[1], "too many open files", "Create")
+        else:
+            contains(os.readlink(f"/proc/{call.result()['pid']}/fd/1"), "pipe:", "its stdout")
+            t.delete()
+        if faults.failed("fcntl") > 20:
+            break
+    check(faults.failed("fcntl") > 20, "it has failed often")
+
+
+@test
 def a_lonely_daemon_that_cannot_watch_its_bundle(w):
     """It serves as ever, and when it can again, it goes as ever."""
     faults = Faults(w)
