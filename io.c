@@ -204,19 +204,16 @@ end:
 	fd_close(&out[0]);
 	fd_close(&err[0]);
 	fd_close(&ready[1]);
+	io->ready = ready[0];
+	/* Ours stay open until Delete: only then does the logger see the end. */
+	io->pumps[STREAM_OUT].keep = out[1];
+	io->pumps[STREAM_ERR].keep = err[1];
 	if (result < 0) {
 		text_printf(why, "failed to start binary process: fork/exec %s: %s",
 			    t.at ? t.at : "", errno_text(-result));
-		fd_close(&out[1]);
-		fd_close(&err[1]);
-		fd_close(&ready[0]);
 	} else {
 		io->logger = result;
-		io->ready = ready[0];
-		fcntl(ready[0], F_SETFL, O_NONBLOCK);
-		/* Ours stay open until Delete: only then does the logger see the end. */
-		io->pumps[STREAM_OUT].keep = out[1];
-		io->pumps[STREAM_ERR].keep = err[1];
+		fcntl(io->ready, F_SETFL, O_NONBLOCK);
 	}
 	pages_put(t.at, t.cap);
 	return result < 0 ? result : 0;

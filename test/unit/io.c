@@ -832,6 +832,8 @@ static void logger_with_long_name(void **state)
 		names.path[STREAM_OUT] = url;
 		why = TEXT(why_buf);
 		assert_true(io_make(&io, &names, "id", &why) < 0);
+		io_close(&io);
+		io_init(&io);
 	}
 	free(url);
 }
