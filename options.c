@@ -9,6 +9,7 @@
  */
 #include <errno.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "options.pb.h"
 #include "shim.h"
@@ -182,7 +183,7 @@ int options_write(const struct runtime *rt, const Options *o)
 {
 	char path_buf[1024], *buf = pages_get(FILE_MAX);
 	struct text path = TEXT(path_buf), json = {.at = buf, .cap = FILE_MAX};
-	int err;
+	int err = 0;
 
 	if (!buf)
 		return -ENOMEM;
@@ -191,8 +192,12 @@ int options_write(const struct runtime *rt, const Options *o)
 		add_json(&json, &options[i], (const char *)o + options[i].at);
 	text_add(&json, VIEW("}"));
 	text_printf(&path, "%s/options.json", rt->bundle);
-	err = json.cut || path.cut ? -ENAMETOOLONG
-				   : file_replace(path.at, (struct view){json.at, json.len}, 0600);
+	if (json.cut || path.cut)
+		err = -ENAMETOOLONG;
+	else if (json.len > strlen("{}"))
+		err = file_replace(path.at, (struct view){json.at, json.len}, 0600);
+	else
+		unlink(path.at); /* a page less, where the bundle is in memory */
 	pages_put(buf, FILE_MAX);
 	if (err < 0)
 		return err;
