@@ -39,6 +39,7 @@ DIFFERENCES = [
      "Start c1 exec_id='late' -> error 2: OCI runtime exec failed: exec failed: cannot exec in a stopped container",
      "Start c1 exec_id='late' -> error 9: container c1 init process is not running: failed precondition",
      "newer Go shims refuse this without asking the runtime"),
+    ("without_options", "file options.json 100600", None, "it would hold {}, in a page of its own"),
     ("exec_left_at_delete", "file done.pid 100644", None, "pid files of execs go with the container"),
 ]
 

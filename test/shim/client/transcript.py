@@ -273,6 +273,17 @@ def frames(s):
 
 
 @scenario
+def without_options(s):
+    t = s.task(["true"])
+    s.create(t, options=None)
+    s.files(t)
+    s.file(t, "runtime")
+    s.call(t, "Start")
+    s.call(t, "Wait")
+    s.call(t, "Delete")
+
+
+@scenario
 def life(s):
     t = s.task(["sh", "-c", "echo out; echo err >&2; exit 7"], stdio="all")
     t.out, t.err = t.open_stdout(), t.open_stderr()
