@@ -40,7 +40,7 @@ static int become(const struct spawn *s, pid_t parent)
 {
 	static const unsigned long
 		dfl[8]; /* the kernel's struct sigaction for SIG_DFL: all zeros */
-	int from[8];
+	int from[8], null = -1;
 	sigset_t none;
 
 	/* Handlers write to the daemon's variables: they go before the signals may come. What whoever
@@ -59,10 +59,11 @@ static int become(const struct spawn *s, pid_t parent)
 	}
 	/* First out of the way of the targets, then into place. */
 	for (int i = 0; i < s->fd_count; i++) {
-		if (s->fds[i] < 0)
-			from[i] = open("/dev/null", O_RDWR | O_CLOEXEC);
-		else
-			from[i] = s->fds[i];
+		from[i] = s->fds[i];
+		if (from[i] < 0 && null < 0)
+			null = open("/dev/null", O_RDWR | O_CLOEXEC);
+		if (from[i] < 0)
+			from[i] = null;
 		if (from[i] >= 0 && from[i] < s->fd_count)
 			from[i] = fcntl(from[i], F_DUPFD_CLOEXEC, s->fd_count);
 		if (from[i] < 0)
