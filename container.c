@@ -529,6 +529,7 @@ static void tell(struct proc *p)
 void container_give_up(struct container *c)
 {
 	kill_left(c);
+	reap(); /* what had ended by itself has a status of its own */
 	for (unsigned int i = 0; i < procs_end; i++) {
 		struct proc *p = &slots.procs[i];
 
