@@ -9,6 +9,7 @@
 # make race       ten thousand containers that end at every moment there is
 # make soak       a million execs, and real ones for twenty minutes: nothing may grow
 # make faults     system calls that fail, round after round
+# make test-asan  the integration tests with the sanitizers in the program
 # make test-arch  the other machines' programs, built and run under qemu-user
 # make bench      speed and memory beside the Go shim: table, CSV, plot (N=, RUNTIME=; root)
 # make density    how many containers fit into a small virtual machine (ten minutes)
@@ -152,6 +153,42 @@ $(B)/test/unit-%: test/unit/%.c $(wildcard test/unit/*.h) test/wire.h shim.c $(U
 
 unit: $(UNIT)
 
+# The same without the sanitizers, for valgrind.
+MEMCHECK = $(UNIT:$(B)/test/%=$(B)/valgrind/%)
+MEMCHECKFLAGS = $(filter-out -fsanitize% -fno-sanitize%,$(UNITFLAGS))
+MEMCHECKOBJ = $(UNITOBJ:$(B)/asan/%=$(B)/valgrind/%)
+
+$(B)/valgrind/%.o: %.c $(wildcard *.h) $(B)/pb/.done
+	@mkdir -p $(@D)
+	@gcc $(MEMCHECKFLAGS) -c -o $@ $<
+
+$(B)/valgrind/%.pb.o: $(B)/pb/.done
+	@mkdir -p $(@D)
+	@gcc -g -O1 -I. -I$(B)/pb -c -o $@ $(B)/pb/$*.pb.c
+
+$(B)/valgrind/unit-%: test/unit/%.c $(wildcard test/unit/*.h) test/wire.h shim.c $(MEMCHECKOBJ)
+	@echo "  CC $@"
+	@gcc $(MEMCHECKFLAGS) -o $@ $< \
+		$$(echo $(MEMCHECKOBJ) | tr ' ' '\n' | grep -vxF \
+			"$$(sed -n 's|^#include "../../\(.*\)\.c"|$(B)/valgrind/\1.o|p' $<)") \
+		-lprotobuf-nanopb -lcmocka
+
+memcheck: $(MEMCHECK)
+
+# The whole program with the sanitizers, for the integration tests; what they find is in REPORTS.
+REPORTS = $(abspath $(B)/asan/reports)
+ASANFLAGS = $(UNITFLAGS) -DREPORTS='"$(REPORTS)"' -static-libasan -static-libubsan
+
+$(B)/asan/nanoshim: test/asan/options.c $(UNITOBJ) $(B)/asan/shim.o
+	@echo "  LD $@"
+	@gcc $(ASANFLAGS) -o $@ $^ -lprotobuf-nanopb
+
+asan: $(B)/asan/nanoshim $(B)/asan/nanoshim-faults
+
+test-asan: deps
+	$(MAKE) all asan fake
+	test/run asan
+
 # ---- fuzzing: every parser, and the service as a whole ------------------------------------------
 # The shim's system calls become those of a world of their own (test/fuzz/world.syms). `make fuzz`
 # looks for new inputs with libFuzzer, FUZZ_TIME seconds for each target; `make test` runs the old
@@ -276,7 +313,7 @@ deps:
 	@test/deps
 
 test: deps
-	$(MAKE) all unit fake replay
+	$(MAKE) all unit memcheck asan fake replay
 	test/run
 
 lint: deps
@@ -332,6 +369,15 @@ $(B)/test/nanoshim-faults: $(B)/nanoshim $(B)/test/fault.o
 	@$(LINK) $(filter-out %pack-relative-relocs,$(LDFLAGS)) $(WRAPS) -o $@ $(MUSL)/rcrt1.o $(MUSL)/crti.o $(OBJ) $(B)/test/fault.o \
 		$(LINKLIBS)
 
+# Only what the daemon's objects call is wrapped, not what the sanitizers do.
+$(B)/asan/faulty.o: test/fake/fault.c test/fake/fault.h $(UNITOBJ) $(B)/asan/shim.o
+	@gcc $(WARN) -D_GNU_SOURCE -g -O1 -c -o $(B)/asan/fault.o $<
+	@gcc -r -nostdlib $(WRAPS) -o $@ $(filter %.o,$^) $(B)/asan/fault.o
+
+$(B)/asan/nanoshim-faults: test/asan/options.c $(B)/asan/faulty.o
+	@echo "  LD $@"
+	@gcc $(ASANFLAGS) -o $@ $^ -lprotobuf-nanopb
+
 fake: $(FAKE)
 
 race: all fake
@@ -349,7 +395,7 @@ faults: all fake
 clean:
 	rm -rf $(B)
 
-.PHONY: all unit unit-arch replay fuzz deps test lint demo install clean
+.PHONY: all unit memcheck asan test-asan unit-arch replay fuzz deps test lint demo install clean
 
 .SECONDARY:
 -include $(wildcard $(B)/*.d)

@@ -68,8 +68,13 @@ void *pages_get(size_t len);          /* zeroed; NULL if the kernel refuses */
 void pages_put(void *at, size_t len); /* NULL is fine */
 
 #define PAGE 4096
-/* For variables that begin a page and share it with no small ones (nanoshim.ld). */
+/* For variables that begin a page and share it with no small ones (nanoshim.ld). The sanitizer watches
+ * the ends only of those that are not aligned so. */
+#ifdef __SANITIZE_ADDRESS__
+#define TABLE(name)
+#else
 #define TABLE(name) __attribute__((section(".bss.table." #name), aligned(PAGE)))
+#endif
 
 /* Buffers that hold nothing from one turn of the loop to the next: they are given back to the
  * kernel when the process has been idle for a while, and come back zeroed. Each has one user. */

@@ -14,7 +14,7 @@
 # inherit from containerd, and by the cgroups of NS. Nothing else is ever signalled.
 #
 # Environment: SHIM (default build/nanoshim), RUNTIME (runc or crun), CONTAINERD, CTR,
-# CI=true or MUST_WORK=1 (a test that cannot run has failed), KEEP=1 (containerd's log at the end).
+# SANITIZED=1 (SHIM is build/asan/nanoshim), CI=true or MUST_WORK=1 (a test that cannot run has failed), KEEP=1 (containerd's log at the end).
 
 PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin
 LIB=$(realpath "${BASH_SOURCE[0]}")
@@ -93,6 +93,13 @@ is_go() { readelf -SW "$SHIM" | grep -Eq '\.(gopclntab|go\.buildinfo)'; }
 not_for_go() { # WHY
 	if is_go; then
 		skip "Go shim: $1"
+	fi
+}
+
+# The program with the sanitizers (test/run asan) is neither small nor frugal.
+not_sanitized() { # WHY
+	if [[ ${SANITIZED:-} ]]; then
+		skip "sanitizers: $1"
 	fi
 }
 

@@ -973,6 +973,8 @@ static void accept_pauses(void **state)
 	struct ref ref;
 
 	(void)state;
+	if (VALGRIND()) /* it accepts a connection, and closes it if it is one too many */
+		skip();
 	assert_int_equal(getrlimit(RLIMIT_NOFILE, &old), 0);
 	none = old;
 	none.rlim_cur = (rlim_t)lowest;

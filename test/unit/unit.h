@@ -51,8 +51,10 @@
 			skip();                                                          \
 	} while (0)
 
-/* An emulator of another machine makes a fork of vfork(2): what the child finds out is lost. */
+/* An emulator of another machine makes a fork of vfork(2): what the child finds out is lost. So does
+ * valgrind, which has limits and descriptors of its own besides (test/memcheck). */
 #define EMULATED() (getenv("EMULATOR") != NULL)
+#define VALGRIND() (EMULATED() && strcmp(getenv("EMULATOR"), "valgrind") == 0)
 
 #define assert_view(v, text) assert_view_(v, text, __FILE__, __LINE__)
 

@@ -33,6 +33,7 @@ REPO = os.path.realpath(os.path.join(os.path.dirname(__file__), "../../.."))
 SHIM = os.path.realpath(os.environ.get("SHIM") or os.path.join(REPO, "build/nanoshim"))
 GO_SHIM = "/usr/bin/containerd-shim-runc-v2"
 RUNTIME = os.environ.get("RUNTIME") or "runc"
+SANITIZED = bool(os.environ.get("SANITIZED"))  # the shim is build/asan/nanoshim
 SHIM_NAME = "containerd-shim-runc-v2"
 SOCKET_DIR = "/run/containerd/s"
 CREATED, RUNNING, STOPPED, PAUSED, PAUSING = 1, 2, 3, 4, 5
