@@ -36,7 +36,7 @@ int main(int argc, char **argv)
 		return 126;
 	len = snprintf(line, sizeof(line), "%lld\n", clock_ns() - begin);
 	fd = open(log, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
-	if (fd < 0 || write(fd, line, (size_t)len) != len)
+	if (fd < 0 || write(fd, line, (size_t)len) != len || close(fd) < 0)
 		return 126;
 	return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
 }

@@ -665,8 +665,8 @@ static pid_t reap_one(unsigned int i, int *status)
 {
 	struct actor *a = zombies[i];
 
-	memmove(&zombies[i], &zombies[i + 1], (zombie_count - i - 1) * sizeof(*zombies));
-	zombie_count--;
+	for (zombie_count--; i < zombie_count; i++)
+		zombies[i] = zombies[i + 1];
 	a->reaped = true;
 	if (status)
 		*status = a->status;

@@ -1277,8 +1277,8 @@ static void run_lanes(unsigned int upto)
 	for (unsigned int i = 0; i < lanes; i++) {
 		if (!all[i].dice) {
 			all[i].fd = -1;
-			all[i].dice = (seed + 1) * 0x9e3779b97f4a7c15u +
-				      (i + 1) * 0xda942042e4dd58b5u;
+			all[i].dice = (seed + 1) * 0x9e3779b97f4a7c15U +
+				      (i + 1) * 0xda942042e4dd58b5U;
 		}
 		if (pthread_create(&threads[i], NULL, run_lane, &all[i]))
 			give_up("pthread_create");
@@ -1588,7 +1588,8 @@ static void report_faults(void)
 		kinds += faults->failed[i] > 0;
 		printf(" %s %u/%u", names[i], faults->failed[i], faults->calls[i]);
 	}
-	printf("\n# faults injected: %u, in %u of %u functions\n", total, kinds, FAULTS);
+	printf("\n# faults injected: %u, in %u of %u functions\n", total, kinds,
+	       (unsigned int)FAULTS);
 }
 
 /* One container lives through it all. */
@@ -1792,7 +1793,7 @@ int main(int argc, char **argv)
 		run_lanes(containers);
 	settle(0);
 	result(has_nothing(), "the daemon has nothing left");
-	usleep(1200000);
+	sleep(2);
 	printf("# at the end: %u descriptors, %ld kB private\n", fd_count() - 2, private_kb());
 	printf("# descriptors leaked: %d, bytes of growth: %ld\n", (int)fd_count() - (int)fds,
 	       (private_kb() - kb) * 1024);
