@@ -183,7 +183,10 @@ $(B)/asan/nanoshim: test/asan/options.c $(UNITOBJ) $(B)/asan/shim.o
 	@echo "  LD $@"
 	@gcc $(ASANFLAGS) -o $@ $^ -lprotobuf-nanopb
 
-asan: $(B)/asan/nanoshim $(B)/asan/nanoshim-faults
+$(B)/asan/planted: test/asan/planted.c test/asan/options.c util.h
+	@gcc $(ASANFLAGS) -o $@ $(filter %.c,$^)
+
+asan: $(B)/asan/nanoshim $(B)/asan/nanoshim-faults $(B)/asan/planted
 
 test-asan: deps
 	$(MAKE) all asan fake

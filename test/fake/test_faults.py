@@ -730,7 +730,7 @@ def the_socket_and_its_directory_are_private(w):
     equal(os.stat(path).st_mode & 0o777, 0o700, "mode of the directory")
     equal(os.stat(os.path.join(path, found[0])).st_mode & 0o777, 0o600, "mode of the socket")
     # Before it answers it may not yet know what to do on a signal.
-    w.connect(os.path.join(path, found[0])).send("Connect", {"id": "c1"}).error()
+    w.connect(os.path.join(path, found[0])).send("Connect", {"id": "c1"}).result()
     for pid in w.daemons():
         os.kill(pid, signal.SIGTERM)
     until(lambda: not w.daemons(), "the daemon to go")
