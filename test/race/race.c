@@ -1793,7 +1793,7 @@ int main(int argc, char **argv)
 		run_lanes(containers);
 	settle(0);
 	result(has_nothing(), "the daemon has nothing left");
-	sleep(2);
+	usleep(1200000);
 	printf("# at the end: %u descriptors, %ld kB private\n", fd_count() - 2, private_kb());
 	printf("# descriptors leaked: %d, bytes of growth: %ld\n", (int)fd_count() - (int)fds,
 	       (private_kb() - kb) * 1024);

@@ -308,10 +308,10 @@ class EventServer:
             return True
         if what != "ok":
             time.sleep(what)
-        with self.changed:
+        with self.changed:  # whoever sees the event, and then breaks the connection, finds it acknowledged
+            conn.sendall(frame(stream, RESPONSE))
             self.events.append(event)
             self.changed.notify_all()
-        conn.sendall(frame(stream, RESPONSE))
         return True
 
     def wait_for(self, accept, what, timeout=PATIENCE, attempts=False):
