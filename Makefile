@@ -184,6 +184,7 @@ $(B)/asan/nanoshim: test/asan/options.c $(UNITOBJ) $(B)/asan/shim.o
 	@gcc $(ASANFLAGS) -o $@ $^ -lprotobuf-nanopb
 
 $(B)/asan/planted: test/asan/planted.c test/asan/options.c util.h
+	@mkdir -p $(@D)
 	@gcc $(ASANFLAGS) -o $@ $(filter %.c,$^)
 
 asan: $(B)/asan/nanoshim $(B)/asan/nanoshim-faults $(B)/asan/planted
