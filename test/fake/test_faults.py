@@ -693,6 +693,7 @@ def no_descriptor_leaks_into_anybody(w):
     lists.append(reader.all().split())
     t.wait(exec_id="e")
     t.delete(exec_id="e")
+    t.out.until(b"2 ")  # it may be slow, and its end is near
     end(t)
     lists.append(t.out.all().split())
     for found in lists:
