@@ -166,7 +166,7 @@ int main(int argc, char **argv)
 			close(fd);
 		poll(NULL, 0, 200);
 	} else if (strcmp(mode, "process") == 0) {
-		_exit(fork() < 0);
+		_exit(fork() < 0 ? 1 : 0);
 	} else if (strcmp(mode, "serve") == 0 && argc > 2) {
 		serve(argv[2], argv + 3);
 	}
