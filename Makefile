@@ -74,12 +74,12 @@ CFLAGS = -Oz -fPIE -fvisibility=hidden -fstack-protector-strong -ffunction-secti
 CFLAGS_amd64 = -malign-data=abi
 CFLAGS_i386 = -malign-data=abi
 CPPFLAGS = -D_GNU_SOURCE -DVERSION='"$(VERSION)"' -I. -I$(B)/pb -idirafter $(K)
-# Few segments and few pages: nanoshim.ld. RELRO is up to relocate.c in a static program.
+# Few segments and few pages: nanoshim.ld. RELRO is up to relocate.c in a static program, and so are
+# packed relocations - where the start-up code finds main() without one.
 LDFLAGS = -nostdlib -nostartfiles -static-pie -s -T nanoshim.ld -Wl,--gc-sections,--build-id=none \
 	-Wl,--no-dynamic-linker,--sort-section=alignment,-z,relro,-z,now,-z,noseparate-code,-z,noexecstack \
 	$(LDFLAGS_$(ARCH))
 LDFLAGS_amd64 = -Wl,-z,pack-relative-relocs
-LDFLAGS_i386 = -Wl,-z,pack-relative-relocs
 
 LINKLIBS = -Wl,--start-group $(LIBDIR)/libprotobuf-nanopb.a $(MUSL)/libc.a \
 	$$($(LINK) -print-libgcc-file-name) -Wl,--end-group $(MUSL)/crtn.o
