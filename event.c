@@ -90,21 +90,24 @@ static void queue_use(char *at, size_t cap)
 	queue.tail = len;
 }
 
+/* What needs memory is made room for before there is none left: it may be refused, and is asked for
+ * again at each event until there is. */
 static bool queue_room(size_t need)
 {
+	size_t early = queue.cap < sizeof(reserve) ? need : need + queue.cap / 4;
 	size_t cap = queue.cap, len = queue.tail - queue.head;
 	char *at;
 
-	if (queue.cap - queue.tail >= need)
+	if (queue.cap - queue.tail >= early)
 		return true;
 	/* What is left is moved only when half of all has gone: so none of it is moved often. */
-	if (queue.head >= queue.cap / 2 || queue.cap == QUEUE_MAX)
+	if (queue.head >= queue.cap / 2)
 		queue_use(queue.at, queue.cap);
-	if (queue.cap - queue.tail >= need)
+	if (queue.cap - queue.tail >= early)
 		return true;
 	do
 		cap *= 2;
-	while (cap < len + need);
+	while (cap < len + early);
 	if (cap <= sizeof(reserve)) {
 		at = reserve;
 		cap = sizeof(reserve);
@@ -113,7 +116,9 @@ static bool queue_room(size_t need)
 	}
 	if (at)
 		queue_use(at, cap);
-	return at;
+	else if (queue.cap - queue.tail < need)
+		queue_use(queue.at, queue.cap);
+	return queue.cap - queue.tail >= need;
 }
 
 static struct view queue_first(void)

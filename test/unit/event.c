@@ -4,6 +4,8 @@
  * nothing, hangs up, or is not there. Time passes only when a test says so.
  */
 #define UNIT_CLOCK
+#include <sys/resource.h>
+
 #include "unit.h"
 
 #include "../../loop.c"
@@ -791,6 +793,41 @@ static void queue_is_bounded(void **state)
 	assert_int_equal(number_of(&e), 1);
 }
 
+/* Memory that is refused is asked for again before what there is has run out. */
+static void memory_comes_late(void **state)
+{
+	struct rlimit old, none;
+	struct event e;
+	uint32_t pushed = 0, taken = 0, late = 0;
+
+	(void)state;
+	if (EMULATED()) /* the emulator's own memory it would be */
+		skip();
+	assert_int_equal(getrlimit(RLIMIT_AS, &old), 0);
+	none = (struct rlimit){1, old.rlim_max};
+	while (queue.at != reserve || sizeof(reserve) - queue.tail > sizeof(reserve) / 3)
+		push(pushed++);
+	assert_int_equal(setrlimit(RLIMIT_AS, &none), 0);
+	while (sizeof(reserve) - queue.tail > 1000) {
+		push(pushed++);
+		late += sizeof(reserve) - queue.tail < sizeof(reserve) / 4;
+	}
+	setrlimit(RLIMIT_AS, &old);
+	assert_ptr_equal(queue.at, reserve);
+	assert_true(late > 4);
+	push(pushed++);
+	assert_true(queue.cap > sizeof(reserve));
+	server_start();
+	advance(60000);
+	turn();
+	while (taken < pushed) {
+		assert_true(server_take(&e));
+		assert_int_equal(number_of(&e), taken++);
+		server_accepts(e.stream);
+		turn();
+	}
+}
+
 static void too_large_for_a_frame(void **state)
 {
 	static char rootfs[FRAME_DATA_MAX];
@@ -865,6 +902,7 @@ int main(void)
 		EVENT_TEST(queue_comes_and_goes),
 		EVENT_TEST(large_event),
 		EVENT_TEST(queue_is_bounded),
+		EVENT_TEST(memory_comes_late),
 		EVENT_TEST(too_large_for_a_frame),
 		EVENT_TEST(almost_too_large),
 	};
