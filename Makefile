@@ -287,7 +287,7 @@ release: deps-cross
 	@mkdir -p $(RELEASE)
 	@for arch in $(ARCHES); do \
 		b=build/$$arch; [ $$arch != $(MACHINE) ] || b=build; \
-		$(MAKE) -s ARCH=$$arch && \
+		$(MAKE) -s ARCH=$$arch && test/arch/emulate $$arch $$b/nanoshim -v >/dev/null && \
 		cp $$b/nanoshim $(RELEASE)/nanoshim-$(VERSION)-$$arch || exit; \
 	done
 	@cd $(RELEASE) && sha256sum nanoshim-* >SHA256SUMS && stat -c '%s %n' nanoshim-* >SIZES

@@ -5,14 +5,17 @@
 
 load lib
 
-PRIVATE_MAX_KB=${PRIVATE_MAX_KB:-48}
-VSZ_MAX_KB=${VSZ_MAX_KB:-2048}
+PRIVATE_MAX_KB=${PRIVATE_MAX_KB:-32} # idle
+PSS_MAX_KB=${PSS_MAX_KB:-40}
+TABLES_MAX_KB=${TABLES_MAX_KB:-48}
+IDLE_VSZ_MAX_KB=${IDLE_VSZ_MAX_KB:-1024}
+VSZ_MAX_KB=${VSZ_MAX_KB:-2048} # at work
 SIZE_MAX=${SIZE_MAX:-131072}
 
 note() { echo "# $*" >&3; }
 
 @test "idle with one container: one thread, little memory, no wake-ups" {
-	local pid kb
+	local pid kb pss tables vsz
 	ctr_run -d "$ID-other" sleep 1000 # shares the text, see private()
 	ctr_run -d "$ID" sleep 1000
 	pid=$(shim_pid "$ID")
@@ -23,15 +26,19 @@ note() { echo "# $*" >&3; }
 		[[ $(grep ctxt_switches "/proc/$pid/status") == "$before" ]]
 	}
 	is_go || wait_for 20 quiet
-	kb=$(private "$pid")
-	note "private $kb KiB ($(dirty "$pid") dirty), PSS $(memory "$pid" Pss) KiB," \
-		"RSS $(memory "$pid" Rss) KiB, VSZ $(status_of "$pid" VmSize) KiB," \
+	kb=$(private "$pid") pss=$(memory "$pid" Pss) tables=$(status_of "$pid" VmPTE)
+	vsz=$(status_of "$pid" VmSize)
+	note "private $kb KiB ($(dirty "$pid") dirty), PSS $pss KiB," \
+		"RSS $(memory "$pid" Rss) KiB, VSZ $vsz KiB, page tables $tables KiB," \
 		"$(status_of "$pid" Threads) thread(s), $(fd_count "$pid") files," \
 		"binary $(stat -Lc %s "$SHIM") bytes"
 	ctr_rm "$ID" "$ID-other"
 	not_for_go "has no such limits"
 	not_sanitized "much memory"
 	((kb <= PRIVATE_MAX_KB)) || fail "private memory: $kb KiB, limit $PRIVATE_MAX_KB"
+	((pss <= PSS_MAX_KB)) || fail "PSS: $pss KiB, limit $PSS_MAX_KB"
+	((tables <= TABLES_MAX_KB)) || fail "page tables: $tables KiB, limit $TABLES_MAX_KB"
+	((vsz <= IDLE_VSZ_MAX_KB)) || fail "VSZ: $vsz KiB, limit $IDLE_VSZ_MAX_KB"
 }
 
 @test "one thread and little address space, at work too" {
