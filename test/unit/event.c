@@ -677,6 +677,19 @@ static void queue_grows_and_shrinks(void **state)
 	turn();
 }
 
+/* The events that have been pushed, from number `taken` on, come one after the other. */
+static void take_all(uint32_t taken, uint32_t pushed)
+{
+	struct event e;
+
+	while (taken < pushed) {
+		assert_true(server_take(&e));
+		assert_int_equal(number_of(&e), taken++);
+		server_accepts(e.stream);
+		turn();
+	}
+}
+
 /* Some come, some go, at any rate: the page is used over and over, and left and found again. */
 static void queue_comes_and_goes(void **state)
 {
@@ -702,12 +715,7 @@ static void queue_comes_and_goes(void **state)
 		}
 		turn();
 	}
-	while (taken < pushed) {
-		assert_true(server_take(&e));
-		assert_int_equal(number_of(&e), taken++);
-		server_accepts(e.stream);
-		turn();
-	}
+	take_all(taken, pushed);
 	assert_true(left_page);
 	assert_true(event_idle());
 	assert_ptr_equal(queue.at, scratch.events);
@@ -797,8 +805,7 @@ static void queue_is_bounded(void **state)
 static void memory_comes_late(void **state)
 {
 	struct rlimit old, none;
-	struct event e;
-	uint32_t pushed = 0, taken = 0, late = 0;
+	uint32_t pushed = 0, late = 0;
 
 	(void)state;
 	if (EMULATED()) /* the emulator's own memory it would be */
@@ -820,12 +827,7 @@ static void memory_comes_late(void **state)
 	server_start();
 	advance(60000);
 	turn();
-	while (taken < pushed) {
-		assert_true(server_take(&e));
-		assert_int_equal(number_of(&e), taken++);
-		server_accepts(e.stream);
-		turn();
-	}
+	take_all(0, pushed);
 }
 
 static void too_large_for_a_frame(void **state)
