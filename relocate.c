@@ -27,7 +27,8 @@ extern const ElfW(Ehdr) __ehdr_start __attribute__((visibility("hidden"))); /* t
 static uintptr_t relro, relro_end; /* whole pages that only this file writes to */
 static bool ours;                  /* the addresses in them are our work */
 
-/* An even word is the address of one; an odd one has a bit for each word behind the last address. */
+/* An even word is the address of one; an odd one has a bit for each word behind the last address.
+ * One that is below the program is relative to it still: only such are changed. */
 static void apply(const uintptr_t *list, size_t count, uintptr_t base, uintptr_t end)
 {
 	uintptr_t *at = (uintptr_t *)base;
@@ -40,7 +41,7 @@ static void apply(const uintptr_t *list, size_t count, uintptr_t base, uintptr_t
 			entry = 3; /* a bit for this one */
 		}
 		for (int bit = 0; entry >>= 1; bit++)
-			if ((entry & 1) && (uintptr_t)&at[bit] < end)
+			if ((entry & 1) && (uintptr_t)&at[bit] < end && at[bit] < base)
 				at[bit] += base;
 		at += list[i] & 1 ? 8 * sizeof(entry) - 1 : 1;
 	}
@@ -49,19 +50,19 @@ static void apply(const uintptr_t *list, size_t count, uintptr_t base, uintptr_t
 static void apply_all(const ElfW(Dyn) * d, uintptr_t base)
 {
 	static const void *const volatile here = (const void *)&here; /* one of those addresses */
-	uintptr_t list = 0;
+	const uintptr_t *list = NULL;
 	size_t size = 0;
 
 	if (!ours && here == (const void *)&here)
 		return; /* somebody else has done it */
 	for (; d->d_tag; d++) {
 		if (d->d_tag == DT_RELR)
-			list = base + d->d_un.d_ptr;
+			list = (const uintptr_t *)(base + d->d_un.d_ptr);
 		if (d->d_tag == DT_RELRSZ)
 			size = d->d_un.d_val;
 	}
-	apply((const uintptr_t *)list, size / sizeof(uintptr_t), base,
-	      ours ? relro_end : UINTPTR_MAX);
+	/* The variables behind have changed since the first time. */
+	apply(list, list ? size / sizeof(uintptr_t) : 0, base, ours ? relro_end : UINTPTR_MAX);
 	ours = true;
 }
 
