@@ -13,6 +13,7 @@ import os
 import re
 import signal
 import sys
+import time
 
 import shim
 from shim import alive, json_any, read_all, until
@@ -112,8 +113,12 @@ class Transcript:
 
     def shut_down(self, task):
         """Shutdown, written down; waits for the daemon, whose events are all told then. The Go shim
-        sometimes closes the connection instead of replying; test_task.py sees to that."""
-        pid = task.daemon()
+        sometimes closes the connection instead of replying; test_task.py sees to that. It also forgets
+        events it has not got rid of by then, so they are given a moment."""
+        pid, told = task.daemon(), -1
+        while told != len(self.world.events.events):
+            told = len(self.world.events.events)
+            time.sleep(0.2)
         result = self.outcome(task.send("Shutdown"))
         self.say("Shutdown", task.id, "->", "{}" if result == "connection closed" else result)
         until(lambda: not alive(pid), "the daemon to exit")
