@@ -374,8 +374,13 @@ struct stats {
 	struct view size;    /* of huge pages, for the * */
 	struct view devices; /* /proc/partitions, once it is needed */
 	char sizes[256];     /* all of them, each followed by a blank; the same */
-	char file[FILE_MAX], partitions[FILE_MAX];
 };
+
+/* Files are read as a whole. Kept until the daemon falls asleep: to get it anew takes as long as to
+ * read two of them. */
+static struct room {
+	char file[FILE_MAX], partitions[FILE_MAX];
+} * room;
 
 /* The directory of a controller, or -1. Most of the time it takes to open a file goes into the walk to
  * it, and files of one controller are read one after the other. */
@@ -411,11 +416,11 @@ static bool load(struct stats *s, struct view name)
 	if (!f.cut && controller_dir(s, controller) >= 0)
 		fd = openat(s->dir, file, O_RDONLY | O_CLOEXEC);
 	if (fd >= 0)
-		n = read(fd, s->file, sizeof(s->file));
+		n = read(fd, room->file, sizeof(room->file));
 	fd_close(&fd);
-	if (n == sizeof(s->file))
+	if (n == sizeof(room->file))
 		n = -1;
-	s->content = s->rest = (struct view){s->file, n > 0 ? (size_t)n : 0};
+	s->content = s->rest = (struct view){room->file, n > 0 ? (size_t)n : 0};
 	s->found |= n >= 0;
 	return n >= 0;
 }
@@ -592,8 +597,8 @@ static void read_devices(struct stats *s)
 	ssize_t n;
 
 	text_printf(&path, "%s/proc/partitions", cgroup_prefix);
-	n = file_read(name, s->partitions, sizeof(s->partitions));
-	s->devices = (struct view){s->partitions, n > 0 ? (size_t)n : 0};
+	n = file_read(name, room->partitions, sizeof(room->partitions));
+	s->devices = (struct view){room->partitions, n > 0 ? (size_t)n : 0};
 }
 
 /* "MAJOR:MINOR [OPERATION] NUMBER" per line, and a sum that is nobody's. */
@@ -780,19 +785,16 @@ ssize_t cgroup_stats(const char *cgroup, struct view *type_url, char *buf, size_
 {
 	char name[DIR_MAX];
 	struct text path = TEXT(name);
-	struct stats *s;
+	struct stats s = {.cgroup = cgroup,
+			  .out = pb_ostream_from_buffer((pb_byte_t *)buf, cap),
+			  .at = buf,
+			  .dir = -1};
 	struct view words;
-	ssize_t n;
 
 	if (!add_dir(&path, cgroup, (struct view){0}) || access(name, F_OK) < 0)
 		return -ENOENT;
-	s = pages_get(sizeof(*s));
-	if (!s)
+	if (!room && !(room = pages_get(sizeof(*room))))
 		return -ENOMEM;
-	s->cgroup = cgroup;
-	s->at = buf;
-	s->out = pb_ostream_from_buffer((pb_byte_t *)buf, cap);
-	s->dir = -1;
 	if (is_v2(cgroup)) {
 		*type_url = VIEW("io.containerd.cgroups.v2.Metrics");
 		words = VIEW(v2);
@@ -800,11 +802,15 @@ ssize_t cgroup_stats(const char *cgroup, struct view *type_url, char *buf, size_
 		*type_url = VIEW("io.containerd.cgroups.v1.Metrics");
 		words = VIEW(v1);
 	}
-	put_fields(s, &words, false);
-	fd_close(&s->dir);
-	n = s->full ? -ENOSPC : (ssize_t)s->out.bytes_written;
-	pages_put(s, sizeof(*s));
-	return n;
+	put_fields(&s, &words, false);
+	fd_close(&s.dir);
+	return s.full ? -ENOSPC : (ssize_t)s.out.bytes_written;
+}
+
+void cgroup_forget(void)
+{
+	pages_put(room, sizeof(*room));
+	room = NULL;
 }
 
 /* ---- whether it ran dry ---- */

@@ -392,6 +392,7 @@ static void turn(void)
 		pages_forget(&scratch, sizeof(scratch));
 		ops_forget();
 		procs_forget();
+		cgroup_forget();
 		stack_forget();
 	}
 	if (loop_report)

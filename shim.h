@@ -199,6 +199,7 @@ int cgroup_pids(const char *cgroup, void (*each)(void *arg, pid_t pid), void *ar
 /* Encodes the metrics (contract 8.2) into buf. Their length, -ENOENT if the cgroup is gone, -ENOSPC
  * if buf is too small; *type_url is the Any's. */
 ssize_t cgroup_stats(const char *cgroup, struct view *type_url, char *buf, size_t cap);
+void cgroup_forget(void); /* gives back the memory that cgroup_stats() keeps */
 
 /* OOM watch (contract 8.3). One fd, for which poll(2) tells `ready` when there is something to look
  * at; -1: not armed. */

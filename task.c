@@ -174,15 +174,17 @@ static void stats_step(struct op *op)
 	const struct proc *p = verb_decode_find_init(op);
 	const struct container *c = op_container(op);
 	StatsResponse r = {.has_stats = true};
-	char *buf;
-	ssize_t n;
+	char *buf = scratch.copy, *more = NULL;
+	ssize_t n = -ENOENT;
 
 	if (!p)
 		return;
-	buf = pages_get(STATS_MAX);
-	n = !buf        ? -ENOMEM
-	    : c->cgroup ? cgroup_stats(c->cgroup, &r.stats.type_url, buf, STATS_MAX)
-			: -ENOENT;
+	if (c->cgroup)
+		n = cgroup_stats(c->cgroup, &r.stats.type_url, buf, sizeof(scratch.copy));
+	if (n == -ENOSPC) { /* many devices, or sizes of huge pages */
+		buf = more = pages_get(STATS_MAX);
+		n = buf ? cgroup_stats(c->cgroup, &r.stats.type_url, buf, STATS_MAX) : -ENOMEM;
+	}
 	if (n == -ENOENT)
 		op_error(op, CODE_NOT_FOUND, "cgroup does not exist: not found");
 	else if (n < 0)
@@ -190,7 +192,7 @@ static void stats_step(struct op *op)
 	else
 		r.stats.value = (struct view){buf, (size_t)n};
 	op_done(op, &StatsResponse_msg, &r);
-	pages_put(buf, STATS_MAX);
+	pages_put(more, STATS_MAX);
 }
 
 static void connect_step(struct op *op)

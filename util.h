@@ -81,7 +81,7 @@ void pages_put(void *at, size_t len); /* NULL is fine */
 extern struct scratch {
 	char in[PAGE], out[PAGE]; /* ttrpc.c */
 	char args[2 * PAGE];      /* runtime.c */
-	char copy[PAGE];          /* io.c */
+	char copy[PAGE];          /* io.c; metrics, as a rule */
 	char events[PAGE]; /* event.c: used while events wait, and then the loop is not idle */
 } scratch;
 

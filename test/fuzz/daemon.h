@@ -699,6 +699,7 @@ static void daemon_end(void)
 	for (size_t i = 0; i < COUNT(ends); i++)
 		fd_close(&ends[i]);
 	server_close();
+	cgroup_forget();
 	world_end();
 }
 

@@ -124,6 +124,7 @@ static void check_stats(const char *cgroup, size_t cap)
 		CHECK(pb_skip_field(&in, type), "field %u is malformed", tag);
 	CHECK(n <= 0 || eof, "the message is malformed");
 	pages_put(buf, cap);
+	cgroup_forget();
 }
 
 static void fuzz_cgroup(const char *cgroup)

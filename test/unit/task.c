@@ -396,6 +396,34 @@ static void stats_without_cgroup(void **state)
 	assert_error(ask_about("Stats", "c"), CODE_NOT_FOUND, "cgroup does not exist: not found");
 }
 
+/* Metrics of any length: of more than a page, too. */
+static void stats_of_many_devices(void **state)
+{
+	static const char *const dirs[] = {"sys", "sys/fs", "sys/fs/cgroup", "sys/fs/cgroup/k"};
+	static char table[65536];
+	struct text t = TEXT(table);
+	size_t lengths[2];
+
+	(void)state;
+	started("c");
+	the_container("c")->cgroup = "/k";
+	for (size_t i = 0; i < COUNT(dirs); i++)
+		assert_int_equal(mkdir(in_tmp(dirs[i]), 0755), 0);
+	for (unsigned int round = 0; round < 2; round++) {
+		const struct answer *a;
+
+		for (unsigned int minor = 0; minor < (round ? 999 : 1); minor++)
+			text_printf(&t, "8:%u rbytes=1 wbytes=2 rios=3 wios=4\n", minor);
+		make_file("sys/fs/cgroup/k/io.stat", table, 0644);
+		a = await(ask_about("Stats", "c"));
+		assert_int_equal(a->code, 0);
+		lengths[round] = a->len;
+	}
+	/* Major, minor and four numbers of one byte each, of which none is left out but minor 0. */
+	assert_true(lengths[1] > lengths[0] + 998 * 2 * 6);
+	the_container("c")->cgroup = NULL;
+}
+
 /* ---- Start, Delete ---- */
 
 static void start_out_of_time(void **state)
@@ -1032,6 +1060,7 @@ int main(int argc, char **argv)
 		DAEMON_TEST(logging_binary_not_ready),
 		DAEMON_TEST(terminal_missing),
 		DAEMON_TEST(stats_without_cgroup),
+		DAEMON_TEST(stats_of_many_devices),
 		DAEMON_TEST(start_out_of_time),
 		DAEMON_TEST(waiting_out_of_time),
 		DAEMON_TEST(delete_out_of_time),
