@@ -93,6 +93,7 @@ void proc_free(struct proc *p)
 	io_close(&p->io);
 	pack_close(&p->pack);
 	p->used = false;
+	ops_wake((unsigned int)(p - slots.procs)); /* who is starting it hears of that */
 	while (procs_end > 0 && !slots.procs[procs_end - 1].used)
 		procs_end--;
 }
