@@ -129,6 +129,8 @@ build/sysroot/%/.done:
 # ---- unit tests: the host's C library, so that cmocka, the sanitizers and valgrind work --------
 # A test that needs a file's statics includes that file; it is then left out of its link.
 UNIT = $(patsubst test/unit/%.c,$(B)/test/unit-%,$(wildcard test/unit/*.c))
+# $(call linked,OBJECTS,DIRECTORY): those a test is linked with.
+linked = $$(echo $(1) | tr ' ' '\n' | grep -vxF "$$(sed -n 's|^\#include "../../\(.*\)\.c"|$(2)/\1.o|p' $<)")
 UNITFLAGS = $(WARN) -Wno-stack-usage -g -O1 -fsanitize=address,undefined -fno-sanitize-recover=all \
 	-D_GNU_SOURCE -DUNIT_TEST -DVERSION='"test"' -I. -I$(B)/pb
 UNITOBJ = $(patsubst %.c,$(B)/asan/%.o,$(filter-out shim.c,$(SRC))) \
@@ -147,8 +149,7 @@ $(B)/test/unit-%: test/unit/%.c $(wildcard test/unit/*.h) test/wire.h shim.c $(U
 	@mkdir -p $(@D)
 	@echo "  CC $@"
 	@gcc $(UNITFLAGS) -o $@ $< \
-		$$(echo $(UNITOBJ) | tr ' ' '\n' | grep -vxF \
-			"$$(sed -n 's|^#include "../../\(.*\)\.c"|$(B)/asan/\1.o|p' $<)") \
+		$(call linked,$(UNITOBJ),$(B)/asan) \
 		-lprotobuf-nanopb -lcmocka
 
 unit: $(UNIT)
@@ -169,8 +170,7 @@ $(B)/valgrind/%.pb.o: $(B)/pb/.done
 $(B)/valgrind/unit-%: test/unit/%.c $(wildcard test/unit/*.h) test/wire.h shim.c $(MEMCHECKOBJ)
 	@echo "  CC $@"
 	@gcc $(MEMCHECKFLAGS) -o $@ $< \
-		$$(echo $(MEMCHECKOBJ) | tr ' ' '\n' | grep -vxF \
-			"$$(sed -n 's|^#include "../../\(.*\)\.c"|$(B)/valgrind/\1.o|p' $<)") \
+		$(call linked,$(MEMCHECKOBJ),$(B)/valgrind) \
 		-lprotobuf-nanopb -lcmocka
 
 memcheck: $(MEMCHECK)
@@ -267,8 +267,7 @@ $(B)/arch/unit-%: test/unit/%.c $(wildcard test/unit/*.h) test/wire.h test/arch/
 	@echo "  CC $@"
 	@$(CC) $(ARCHFLAGS) -c -o $@.o $<
 	@$(LINK) $(LDFLAGS) -o $@ $(MUSL)/rcrt1.o $(MUSL)/crti.o $@.o \
-		$$(echo $(ARCHOBJ) | tr ' ' '\n' | grep -vxF \
-			"$$(sed -n 's|^#include "../../\(.*\)\.c"|$(B)/arch/\1.o|p' $<)") \
+		$(call linked,$(ARCHOBJ),$(B)/arch) \
 		$(PB:.c=.o) $(LINKLIBS)
 
 unit-arch: $(ARCHUNIT)

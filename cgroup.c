@@ -378,9 +378,10 @@ struct stats {
 
 /* Files are read as a whole. Kept until the daemon falls asleep: to get it anew takes as long as to
  * read two of them. */
-static struct room {
+struct room {
 	char file[FILE_MAX], partitions[FILE_MAX];
-} * room;
+};
+static struct room *room;
 
 /* The directory of a controller, or -1. Most of the time it takes to open a file goes into the walk to
  * it, and files of one controller are read one after the other. */
@@ -818,11 +819,10 @@ void cgroup_forget(void)
 /* cgroup v2: how many processes the kernel killed so far. Not how often memory ran out ("oom"):
  * where a limit further up did it, only the kills are counted here. To read it is also what makes
  * poll(2) wait for the next change of it. */
-static int read_kills(const struct oom *oom, uint64_t *kills)
+static bool read_kills(const struct oom *oom, uint64_t *kills)
 {
 	char content[512];
 	ssize_t n = pread(oom->fd, content, sizeof(content), 0);
-	int err = errno;
 	struct view rest, line;
 
 	for (rest = (struct view){content, n > 0 ? (size_t)n : 0}; rest.len > 0;) {
@@ -830,7 +830,7 @@ static int read_kills(const struct oom *oom, uint64_t *kills)
 		if (view_is(view_cut(&line, ' '), "oom_kill"))
 			*kills = number(line);
 	}
-	return n < 0 ? -err : 0;
+	return n >= 0;
 }
 
 /* By poll(2), not by inotify(7): a user has 128 of those in all, one for each of his shims, and to
@@ -896,9 +896,8 @@ bool cgroup_oom_check(const char *cgroup, struct oom *oom)
 	if (oom->fd < 0)
 		return false;
 	if (oom->ready == POLLPRI) {
-		int err = read_kills(oom, &kills);
-
-		gone = err == -ENOENT || err == -ENODEV;
+		gone = !read_kills(oom,
+				   &kills); /* or is of no use: it would be ready without end */
 		killed = kills > oom->kills;
 		oom->kills = kills;
 	} else {

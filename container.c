@@ -504,12 +504,10 @@ static void tell(struct proc *p)
 	TaskExit event = {.container_id = view_of(c->id),
 			  .id = view_of(p->id),
 			  .pid = (uint32_t)p->pid,
+			  .exit_status = p->exit_status,
 			  .has_exited_at = true,
 			  .exited_at = {p->exited_at.seconds, p->exited_at.nanos}};
 
-	if (!p->exited)
-		p->exit_status = 128 + SIGKILL; /* it cannot but end, some day */
-	event.exit_status = p->exit_status;
 	if (c->exit_unseen && !p->is_exec) {
 		/* Deleted before it ever ran: it did end, but for its clients it has not exited. */
 		p->exit_status = 0;
@@ -534,7 +532,11 @@ void container_give_up(struct container *c)
 	for (unsigned int i = 0; i < procs_end; i++) {
 		struct proc *p = &slots.procs[i];
 
-		if (is_exec_of(p, c) && p->state == STATE_RUNNING && !p->told)
+		if (!p->used || p->container != c - slots.containers)
+			continue;
+		if (p->pid > 0 && !p->exited)
+			ended(p->pid, SIGKILL); /* it cannot but end so, some day */
+		if (p->is_exec && p->state == STATE_RUNNING && !p->told)
 			tell(p);
 	}
 	tell(container_init(c));

@@ -188,8 +188,8 @@ static void idle_init(void)
 }
 #endif
 
-/* Lets in what is pending, every few turns: ppoll(2) itself does so only if no descriptor is ready, and a stream that
- * never pauses would keep every exit from being seen. */
+/* Lets in what is pending, every few turns: ppoll(2) itself does so only if no descriptor is ready,
+ * and a stream that never pauses would keep every exit from being seen. */
 static void take_signals(void)
 {
 	sigset_t blocked;

@@ -77,7 +77,7 @@ void pages_put(void *at, size_t len); /* NULL is fine */
 #endif
 
 /* Buffers that hold nothing from one turn of the loop to the next: they are given back to the
- * kernel when the process has been idle for a while, and come back zeroed. Each has one user. */
+ * kernel when the process has been idle for a while, and come back zeroed. Each has one user at a time. */
 extern struct scratch {
 	char in[PAGE], out[PAGE]; /* ttrpc.c */
 	char args[2 * PAGE];      /* runtime.c */

@@ -82,6 +82,7 @@ def an_exec_that_is_made_while_init_ends(w):
     equal(init.result(10)["exit_status"], 137, "status of init")
     start.result()
     equal(wait.result()["exit_status"], 137, "status of the exec")
+    check(abs(wait.result()["exited_at"]["seconds"] - time.time()) < 60, "it has a time of its own")
     t.delete()
     t.events("create", "start", "exec-added", "exec-started", "exit", "exit", "delete")
 
@@ -115,6 +116,7 @@ def deleted_before_it_ran(w, words):
     begin = time.monotonic()
     t.send("Delete").result(20)
     equal(wait.result()["exit_status"], 137, "status of the exec")
+    check(abs(wait.result()["exited_at"]["seconds"] - time.time()) < 60, "it has a time of its own")
     t.events("create", "exec-added", "exec-started", "exit", "exit", "delete")
     ids = [e["id"] for e in w.events.events if e.topic == "/tasks/exit"]
     equal(ids, ["e", "c1"], "whose exits")
