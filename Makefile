@@ -301,8 +301,15 @@ bench:
 # Memory of containers in a virtual machine of 256 MiB; ten minutes under emulation.
 density:
 	@test/deps gnuplot-nox
-	@$(MAKE) -s all
+	@$(MAKE) -s all $(B)/test/idle
 	@test/density/compare $(B)/nanoshim
+
+# The smallest process there is: linked like the program, but with nothing to relocate.
+$(B)/test/idle: test/density/idle.c $(K)/.done Makefile
+	@mkdir -p $(@D)
+	@$(CC) $(WARN) $(CFLAGS) -fno-stack-protector -D_GNU_SOURCE -c -o $@.o $<
+	@$(LINK) $(filter-out -T nanoshim.ld %pack-relative-relocs,$(LDFLAGS)) -Wl,-z,norelro -o $@ \
+		$(MUSL)/rcrt1.o $(MUSL)/crti.o $@.o $(LINKLIBS)
 
 # What is in the program: the linker's map, and the compiler's word on stack frames.
 size:

@@ -3,7 +3,7 @@
 # example for --hook: cost of K idle copies of a tiny program, user and kernel memory per process.
 # Put the programs into the guest with --extra HOSTFILE:/t/NAME; each is run as
 #   NAME /run/s/I /bin/true   (socket path, program to start once)
-K=${K:-300}
+K=${K:-100}
 m() { sync; echo 3 >/proc/sys/vm/drop_caches; sleep 1; echo 3 >/proc/sys/vm/drop_caches
   awk '{sub(":","",$1); v[$1]=$2} END{print v["MemFree"],v["AnonPages"],v["Slab"],v["KernelStack"],v["PageTables"],v["Percpu"]}' /proc/meminfo; }
 mkdir -p /run/s
