@@ -11,8 +11,10 @@
  * shim does, and then dropped with a log line, since one event it will never take must not hold
  * back all others.
  *
- * The connection is closed a moment after the last event: an idle one would cost containerd more
- * memory than all of this daemon.
+ * To wake up for an acknowledgement costs more than anything else about an event. So as long as no
+ * other event waits behind it, it is left in the socket: it is read with the next event, or a moment
+ * later, when the connection is closed - an idle one would cost containerd more memory than all of
+ * this daemon.
  */
 #include <errno.h>
 #include <poll.h>
@@ -52,9 +54,10 @@ static char target[108]; /* containerd's socket; empty: events go nowhere */
 static struct conn conn = {.fd = -1};
 static uint32_t stream;      /* of the request in flight */
 static bool in_flight;       /* the head of the queue has been sent */
+static bool unwatched;       /* its answer may have come: nobody has looked yet */
 static uint64_t limit;       /* for its answer */
 static uint64_t try_again;   /* not before */
-static uint64_t idle_at;     /* close the connection then */
+static uint64_t idle_at;     /* look for it, and close the connection, then */
 static uint64_t answered_at; /* the last answer came then */
 static unsigned int failures, refusals;
 static bool nobody;
@@ -140,15 +143,26 @@ static void queue_pop(void)
 	refusals = failures = 0;
 }
 
+/* Into the room behind the queue, of which `room` bytes may be used. */
+static bool encode(const ForwardRequest *forward, size_t room, size_t *size)
+{
+	pb_byte_t *to = (pb_byte_t *)queue.at + queue.tail + sizeof(uint32_t);
+	pb_ostream_t out = pb_ostream_from_buffer(to, room);
+	bool done = pb_encode(&out, &ForwardRequest_msg, forward);
+
+	*size = out.bytes_written;
+	return done;
+}
+
 void event_push(const char *topic, const char *name, const pb_msgdesc_t *desc, const void *msg)
 {
 	char topic_buf[64], name_buf[64];
 	struct text t = TEXT(topic_buf), n = TEXT(name_buf);
 	ForwardRequest forward = {.has_envelope = true};
 	struct timespec ts;
-	pb_ostream_t out;
 	size_t size;
 	uint32_t len;
+	bool fits;
 
 	if (!target[0])
 		return;
@@ -163,16 +177,19 @@ void event_push(const char *topic, const char *name, const pb_msgdesc_t *desc, c
 		.has_event = true,
 		.event = {{n.at, n.len}, {desc, msg}},
 	};
-	if (!pb_get_encoded_size(&size, &ForwardRequest_msg, &forward) || size > EVENT_MAX ||
-	    !queue_room(sizeof(len) + size)) {
+	/* Most events are not measured beforehand. */
+	fits = queue_room(STEP) && encode(&forward, STEP - sizeof(len), &size);
+	if (!fits)
+		fits = pb_get_encoded_size(&size, &ForwardRequest_msg, &forward) &&
+		       size <= EVENT_MAX && queue_room(sizeof(len) + size) &&
+		       encode(&forward, size, &size);
+	if (!fits) {
 		log_line(LOG_ERROR, "no memory for event %s: it is lost", t.at);
 		return;
 	}
 	len = (uint32_t)size;
 	memcpy(queue.at + queue.tail, &len, sizeof(len));
-	out = pb_ostream_from_buffer((pb_byte_t *)queue.at + queue.tail + sizeof(len), size);
-	if (pb_encode(&out, &ForwardRequest_msg, &forward))
-		queue.tail += sizeof(len) + size;
+	queue.tail += sizeof(len) + size;
 	/* Not while one is out: its answer may have come, and be read only later in this turn. */
 	if (!in_flight)
 		event_flush();
@@ -181,6 +198,12 @@ void event_push(const char *topic, const char *name, const pb_msgdesc_t *desc, c
 bool event_idle(void)
 {
 	return queue.head == queue.tail;
+}
+
+/* Behind the first, which there is? */
+static bool more_wait(void)
+{
+	return queue.tail - queue.head > sizeof(uint32_t) + queue_first().len;
 }
 
 bool event_hopeless(void)
@@ -242,12 +265,41 @@ static void dial(void)
 	later();
 }
 
+/* What the peer has said, if it has. */
+static void take_answer(void)
+{
+	struct frame f;
+
+	conn_receive(&conn);
+	while (conn_frame(&conn, &f)) {
+		Response response = {0};
+
+		if (!in_flight || f.type != FRAME_RESPONSE || f.stream != stream)
+			continue;
+		in_flight = false;
+		answered_at = now;
+		if (!msg_decode(f.data, &Response_msg, &response) || response.status.code != 0) {
+			log_line(LOG_WARN, "containerd refused an event: %.*s",
+				 VIEW_FMT(response.status.message));
+			if (++refusals < REFUSALS_MAX) {
+				later();
+				continue;
+			}
+		}
+		queue_pop();
+	}
+}
+
 void event_flush(void)
 {
 	Request request = {.service = VIEW("containerd.services.events.ttrpc.v1.Events"),
 			   .method = VIEW("Forward"),
 			   .timeout_nano = ANSWER_MS * INT64_C(1000000)};
 
+	if (in_flight && unwatched && (more_wait() || now >= idle_at)) {
+		unwatched = false;
+		take_answer();
+	}
 	if (conn.dead) {
 		bool unanswered = in_flight;
 
@@ -274,13 +326,19 @@ void event_flush(void)
 	stream += 2;
 	request.payload = queue_first();
 	in_flight = true;
+	unwatched = !more_wait();
 	limit = now + ANSWER_MS;
+	idle_at = now + LINGER_MS;
 	conn_send(&conn, stream, FRAME_REQUEST, &Request_msg, &request);
 }
 
+/* For a broken connection poll(2) looks in any case. */
 void event_want(void)
 {
-	if (conn.fd >= 0) {
+	if (in_flight && unwatched && conn.tx.len == 0) {
+		loop_want(conn.fd, 0, REF_PUBLISH, 0, 0);
+		loop_timer(idle_at);
+	} else if (conn.fd >= 0) {
 		conn_want(&conn, REF_PUBLISH, 0);
 		loop_timer(in_flight ? limit : event_idle() ? idle_at : try_again);
 	} else if (!event_idle()) {
@@ -290,34 +348,16 @@ void event_want(void)
 
 void event_receive(short got)
 {
-	struct frame f;
-
 	if (conn.tx.len > 0)
 		conn_flush(&conn);
 	else if (got)
-		conn_receive(&conn);
-	while (conn_frame(&conn, &f)) {
-		Response response = {0};
-
-		if (!in_flight || f.type != FRAME_RESPONSE || f.stream != stream)
-			continue;
-		in_flight = false;
-		answered_at = now;
-		idle_at = now + LINGER_MS;
-		if (!msg_decode(f.data, &Response_msg, &response) || response.status.code != 0) {
-			log_line(LOG_WARN, "containerd refused an event: %.*s",
-				 VIEW_FMT(response.status.message));
-			if (++refusals < REFUSALS_MAX) {
-				later();
-				continue;
-			}
-		}
-		queue_pop();
-	}
+		take_answer();
 }
 
 void event_hurry(void)
 {
 	if (!in_flight)
 		try_again = now;
+	else
+		unwatched = false;
 }

@@ -218,7 +218,7 @@ static void take_socket(void)
  * it needs no reader to be there, and lines written while containerd is away are kept in it. */
 static void open_log(void)
 {
-	int fd = open("log", O_RDWR | O_NONBLOCK | O_CLOEXEC);
+	int fd = file_open("log", O_RDWR | O_NONBLOCK, 0);
 
 	if (fd >= 0)
 		dup3(fd, STDERR_FILENO, O_CLOEXEC);
@@ -232,7 +232,7 @@ static void close_inherited(int from)
 
 	if (syscall(SYS_close_range, from, ~0U, 0) == 0)
 		return;
-	dir.fd = open("/proc/self/fd", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	dir.fd = file_open("/proc/self/fd", O_RDONLY | O_DIRECTORY, 0);
 	while (dir.fd >= 0 && (d = dir_next(&dir))) {
 		int fd = view_int(view_of(d->d_name));
 
@@ -419,6 +419,7 @@ static void finish(void)
 	server_accept(); /* whoever came by that name just now is told that we are about to end */
 	server_close();
 	while (now < limit && (server_pending() > 0 || (!event_idle() && !event_hopeless()))) {
+		event_hurry();
 		loop_timer(limit);
 		turn();
 	}
@@ -459,12 +460,13 @@ static void daemon_main(void)
 
 int main(int argc, char **argv)
 {
+	const struct sigaction dfl = {.sa_handler = SIG_DFL};
 	sigset_t none;
 
 	relocate();
 	sigemptyset(&none);
 	sigprocmask(SIG_SETMASK, &none, NULL);
-	signal(SIGCHLD, SIG_DFL); /* ignored, no child could be waited for */
+	sigaction(SIGCHLD, &dfl, NULL); /* ignored, no child could be waited for */
 	take_name(argc > 0 ? argv[0] : "containerd-shim-runc-v2");
 	parse_args(argc, argv);
 	if (cmdline.version) {

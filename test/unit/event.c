@@ -99,7 +99,7 @@ static void server_refuses(uint32_t number)
 
 /* ---- the shim ---- */
 
-static void turn(void)
+static void lazy_turn(void)
 {
 	struct ref ref;
 
@@ -111,6 +111,13 @@ static void turn(void)
 		event_receive(ref.got);
 	}
 	event_flush();
+}
+
+/* One that looks for an answer. */
+static void turn(void)
+{
+	unwatched = false;
+	lazy_turn();
 }
 
 static void push(uint32_t number)
@@ -160,7 +167,7 @@ static int teardown(void **state)
 	queue.head = queue.tail = 0;
 	failures = refusals = 0;
 	try_again = limit = idle_at = 0;
-	nobody = false;
+	nobody = unwatched = false;
 	return tmp_remove(state);
 }
 
@@ -876,6 +883,166 @@ static void late_dates(void **state)
 	assert_true(e.seconds == INT64_C(1) << 33);
 }
 
+/* ---- answers that nobody is in a hurry for ---- */
+
+/* Does the sleep end when there is something to read? */
+static bool watched(void)
+{
+	bool result;
+
+	event_want();
+	result = wanted == 1 && set.fds[0].events == POLLIN;
+	wanted = 0;
+	deadline = UINT64_MAX;
+	return result;
+}
+
+static void answer_is_left_till_later(void **state)
+{
+	struct event e;
+
+	(void)state;
+	server_start();
+	push(1);
+	assert_true(server_take(&e));
+	server_accepts(1);
+	for (int i = 0; i < 3; i++)
+		lazy_turn();
+	assert_false(watched());
+	assert_false(event_idle());
+	assert_true(next_timer() == now + LINGER_MS);
+	advance(LINGER_MS);
+	lazy_turn(); /* read, and the connection closed */
+	assert_true(event_idle());
+	assert_int_equal(conn.fd, -1);
+	assert_true(next_timer() == UINT64_MAX);
+	assert_int_equal(dials, 1);
+}
+
+static void late_answer_is_watched_for(void **state)
+{
+	struct event e;
+
+	(void)state;
+	server_start();
+	push(1);
+	assert_true(server_take(&e));
+	advance(LINGER_MS);
+	lazy_turn();
+	assert_true(watched());
+	assert_false(event_idle());
+	assert_true(next_timer() == now - LINGER_MS + ANSWER_MS);
+	server_accepts(1);
+	lazy_turn();
+	assert_true(event_idle());
+	assert_int_equal(conn.fd, -1);
+}
+
+static void next_event_reads_answer(void **state)
+{
+	struct event e;
+
+	(void)state;
+	server_start();
+	push(1);
+	assert_true(server_take(&e));
+	server_accepts(1);
+	lazy_turn();
+	push(2);
+	assert_false(server_take(&e));
+	event_flush(); /* the end of the turn in which it happened */
+	assert_true(server_take(&e));
+	assert_int_equal(number_of(&e), 2);
+	assert_false(watched());
+	/* No answer yet: now it is looked for. */
+	push(3);
+	event_flush();
+	assert_false(server_take(&e));
+	assert_true(watched());
+	server_accepts(3);
+	lazy_turn();
+	assert_true(server_take(&e));
+	assert_int_equal(number_of(&e), 3);
+	assert_int_equal(dials, 1);
+}
+
+static void answers_others_wait_for_are_watched(void **state)
+{
+	struct event e;
+
+	(void)state;
+	server_start();
+	for (uint32_t i = 0; i < 4; i++)
+		push(i);
+	event_flush();
+	for (uint32_t i = 0; i < 4; i++) {
+		assert_true(server_take(&e));
+		assert_int_equal(number_of(&e), i);
+		assert_int_equal(watched(), i < 3);
+		server_accepts(2 * i + 1);
+		lazy_turn();
+	}
+	assert_false(event_idle());
+}
+
+static void broken_connection_is_noticed(void **state)
+{
+	struct event e;
+
+	(void)state;
+	server_start();
+	push(1);
+	assert_true(server_take(&e));
+	fd_close(&client);
+	lazy_turn();
+	assert_true(server_take(&e));
+	assert_int_equal(number_of(&e), 1);
+	assert_int_equal(dials, 2);
+	/* Not if it had been acknowledged. */
+	server_accepts(1);
+	fd_close(&client);
+	lazy_turn();
+	lazy_turn();
+	assert_true(event_idle());
+	assert_false(server_take(&e));
+	assert_int_equal(dials, 2);
+}
+
+/* Stopped for longer than an answer may take: it is looked for before it is said to be missing. */
+static void answer_waits_for_us(void **state)
+{
+	struct event e;
+
+	(void)state;
+	server_start();
+	push(1);
+	assert_true(server_take(&e));
+	server_accepts(1);
+	advance(2 * ANSWER_MS);
+	lazy_turn();
+	assert_true(event_idle());
+	assert_false(server_take(&e));
+	assert_int_equal(dials, 1);
+}
+
+static void hurry_looks_for_answer(void **state)
+{
+	struct event e;
+
+	(void)state;
+	server_start();
+	push(1);
+	assert_true(server_take(&e));
+	assert_false(watched());
+	event_hurry();
+	assert_true(watched());
+	server_accepts(1);
+	lazy_turn();
+	assert_true(event_idle());
+	assert_true(conn.fd >= 0);
+	assert_true(next_timer() == now + LINGER_MS);
+}
+
 int main(void)
 {
 #define EVENT_TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
@@ -892,6 +1059,13 @@ int main(void)
 		EVENT_TEST(stale_socket),
 		EVENT_TEST(hurry),
 		EVENT_TEST(hang_up_in_flight),
+		EVENT_TEST(answer_is_left_till_later),
+		EVENT_TEST(late_answer_is_watched_for),
+		EVENT_TEST(next_event_reads_answer),
+		EVENT_TEST(answers_others_wait_for_are_watched),
+		EVENT_TEST(broken_connection_is_noticed),
+		EVENT_TEST(answer_waits_for_us),
+		EVENT_TEST(hurry_looks_for_answer),
 		EVENT_TEST(hang_up_within_answer),
 		EVENT_TEST(hangs_up_for_ever),
 		EVENT_TEST(hang_up_idle),
