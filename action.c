@@ -66,20 +66,26 @@ void die(const char *fmt, ...)
 
 /* ---- what came with the call ---- */
 
-/* All of stdin; containerd closes it behind the options it sends. */
+/* All of stdin; containerd closes it behind the options it sends. More than a page has not been seen
+ * yet. */
 static struct view read_stdin(void)
 {
-	char *buf = pages_get(STDIN_MAX);
-	size_t len = 0;
-	ssize_t n = buf ? 1 : 0;
+	char *buf = scratch.in;
+	size_t len = 0, cap = sizeof(scratch.in);
+	ssize_t n = 1;
 
-	madvise(buf, STDIN_MAX, MADV_NOHUGEPAGE); /* 2 MiB to clear, for some hundred bytes */
-	while (n > 0 && len < STDIN_MAX) {
-		n = read(STDIN_FILENO, buf + len, STDIN_MAX - len);
-		if (n < 0 && errno == EINTR)
-			n = 1;
-		else if (n > 0)
-			len += (size_t)n;
+	while (n != 0 && len < cap) {
+		n = read(STDIN_FILENO, buf + len, cap - len);
+		if (n < 0 && errno != EINTR)
+			break;
+		len += n > 0 ? (size_t)n : 0;
+		if (len == sizeof(scratch.in) && buf == scratch.in) {
+			buf = pages_get(STDIN_MAX);
+			if (!buf)
+				die("no memory");
+			memcpy(buf, scratch.in, len);
+			cap = STDIN_MAX;
+		}
 	}
 	return (struct view){buf, len};
 }
@@ -148,8 +154,7 @@ static void read_group(struct text *group)
 		json_string(&j, value, group);
 	else
 		text_add(group, view_of(cmdline.id));
-	json_close(&j);
-	pages_put(config.at, config.cap);
+	/* The pages of both go with this process: to unmap them by hand takes longer. */
 }
 
 /* Lexical clean-up of a path, as Go's path.Join does it: the socket's name is a digest of it, so it
@@ -258,6 +263,22 @@ int listen_at(const char *path)
 	return fd;
 }
 
+/* The directory the socket is to be in. */
+static int open_dir(struct view path)
+{
+	char buf[SOCKET_PATH_MAX + 1];
+	struct text dir = TEXT(buf);
+	int fd;
+
+	text_add(&dir, path);
+	fd = file_open(dir.at, O_RDONLY | O_DIRECTORY, 0);
+	if (fd < 0 && errno == ENOENT) {
+		make_dirs(path);
+		fd = file_open(dir.at, O_RDONLY | O_DIRECTORY, 0);
+	}
+	return fd;
+}
+
 /* The listening socket for a new daemon at `path`, or -1 if one serves there already.
  *
  * The socket gets its name only when it listens already: it is made under another one and
@@ -266,21 +287,24 @@ int listen_at(const char *path)
  * other's new one. */
 static int claim_socket(const char *path)
 {
-	char dir_buf[SOCKET_PATH_MAX + 1], temp_buf[SOCKET_PATH_MAX + 32];
-	struct text dir = TEXT(dir_buf), temp = TEXT(temp_buf);
-	int lock, fd = -1;
+	struct view dir = {path, (size_t)(strrchr(path, '/') - path)};
+	char buf[SOCKET_PATH_MAX + 32];
+	struct text temp = TEXT(buf);
+	int lock = open_dir(dir), fd = -1;
 
-	text_add(&dir, (struct view){path, (size_t)(strrchr(path, '/') - path)});
-	make_dirs((struct view){dir.at, dir.len});
-	text_printf(&temp, "%s/.%d", dir.at, (int)getpid());
-	lock = open(dir.at, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	text_printf(&temp, "%.*s/.%d", VIEW_FMT(dir), (int)getpid());
 	if (lock < 0 || flock(lock, LOCK_EX) < 0)
-		die("create new shim socket: %s: %s", dir.at, errno_text(errno));
+		die("create new shim socket: %.*s: %s", VIEW_FMT(dir), errno_text(errno));
 	/* More than once only if somebody who knows no lock is at it too. */
-	for (int i = 0; i < 3 && fd < 0 && (self.v1 || !is_served(path)); i++) {
-		unlink(path); /* nobody behind it: its daemon was killed */
-		unlink(temp.at);
+	for (int i = 0; i < 3 && fd < 0; i++) {
+		if (access(path, F_OK) == 0) {
+			if (!self.v1 && is_served(path))
+				break;
+			unlink(path); /* nobody behind it: its daemon was killed */
+		}
 		fd = listen_at(temp.at);
+		if (fd < 0 && errno == EADDRINUSE && unlink(temp.at) == 0)
+			fd = listen_at(temp.at);
 		if (fd < 0)
 			die("create new shim socket: listen unix %s: %s", path, errno_text(errno));
 		if (link(temp.at, path) < 0) {
@@ -312,7 +336,7 @@ static int adjust_oom_score(pid_t daemon)
 	int value, err;
 
 	oom_score_path(getppid(), &path);
-	if (file_read(path.at, buf, sizeof(buf)) <= 0)
+	if (file_line(path.at, buf, sizeof(buf)) <= 0)
 		return 0;
 	is = view_trim(view_of(buf));
 	value = view_starts(is, "-") ? -view_int((struct view){is.at + 1, is.len - 1})
@@ -342,7 +366,8 @@ static pid_t start_daemon(int listener, bool debug)
 				.argv = argv,
 				.fds = fds,
 				.fd_count = COUNT(fds),
-				.outlives_us = true};
+				.outlives_us = true,
+				.is_daemon = true};
 	const char *core = getenv("SCHED_CORE");
 
 	if (core && core[0] && prctl(PR_SCHED_CORE, SCHED_CORE_CREATE, 0, SCHED_CORE_PGID, 0) < 0)
@@ -367,7 +392,7 @@ static int join_cgroup(pid_t daemon, struct view cgroup)
 		text_printf(&path, "/sys/fs/cgroup%.*s/cgroup.procs", VIEW_FMT(cgroup));
 		return file_append(path.at, (struct view){pid.at, pid.len});
 	}
-	hierarchies.fd = open("/sys/fs/cgroup", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	hierarchies.fd = file_open("/sys/fs/cgroup", O_RDONLY | O_DIRECTORY, 0);
 	while (err == 0 && hierarchies.fd >= 0 && (d = dir_next(&hierarchies))) {
 		path.len = 0;
 		text_printf(&path, "/sys/fs/cgroup/%s%.*s/cgroup.procs", d->d_name,

@@ -311,7 +311,7 @@ int cgroup_pids(const char *cgroup, void (*each)(void *arg, pid_t pid), void *ar
 
 	if (!add_dir(&path, cgroup, (struct view){0}))
 		return -ENOENT;
-	dir = open(name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	dir = file_open(name, O_RDONLY | O_DIRECTORY, 0);
 	return dir < 0 ? -errno : pids_below(dir, 0, each, arg);
 }
 
@@ -395,7 +395,7 @@ static int controller_dir(struct stats *s, struct view controller)
 	fd_close(&s->dir);
 	s->controller = controller;
 	if (add_dir(&path, s->cgroup, controller))
-		s->dir = openat(AT_FDCWD, name, O_PATH | O_DIRECTORY | O_CLOEXEC);
+		s->dir = file_open(name, O_PATH | O_DIRECTORY, 0);
 	return s->dir;
 }
 
@@ -666,7 +666,7 @@ static void read_sizes(struct stats *s)
 	const struct dirent *entry;
 
 	text_printf(&path, "%s/sys/kernel/mm/hugepages", cgroup_prefix);
-	dir.fd = open(buf, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	dir.fd = file_open(buf, O_RDONLY | O_DIRECTORY, 0);
 	while (dir.fd >= 0 && (entry = dir_next(&dir))) {
 		struct view name = view_of(entry->d_name);
 		uint64_t size;
@@ -843,7 +843,7 @@ static int arm_v2(const char *cgroup)
 
 	if (!add_file(&path, cgroup, VIEW("memory.events")))
 		return -ENAMETOOLONG;
-	fd = open(name, O_RDONLY | O_CLOEXEC);
+	fd = file_open(name, O_RDONLY, 0);
 	return fd < 0 ? -errno : fd;
 }
 
@@ -855,7 +855,7 @@ static int arm_v1(const char *cgroup)
 
 	if (!add_file(&path, cgroup, VIEW("memory.oom_control")))
 		return -ENOENT;
-	control = open(name, O_RDONLY | O_CLOEXEC);
+	control = file_open(name, O_RDONLY, 0);
 	if (control < 0)
 		return -errno;
 	fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);

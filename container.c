@@ -78,17 +78,20 @@ static void remove_files(const struct proc *p)
 	char buf[1024];
 	struct text path = TEXT(buf);
 
-	pid_path(p, &path);
-	unlink(path.at);
-	path.len = 0;
-	exec_spec_path(p, &path);
-	unlink(path.at);
+	if (p->has_pid_file) {
+		pid_path(p, &path);
+		unlink(path.at);
+	}
+	if (p->has_spec) {
+		path.len = 0;
+		exec_spec_path(p, &path);
+		unlink(path.at);
+	}
 }
 
 void proc_free(struct proc *p)
 {
-	if (p->is_exec && p->id)
-		remove_files(p);
+	remove_files(p);
 	waits_release(p);
 	io_close(&p->io);
 	pack_close(&p->pack);

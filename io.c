@@ -386,7 +386,7 @@ static int open_file(struct pump *p, const char *url, struct text *why)
 		return -ENOMEM;
 	url_path(url, &path);
 	make_parents(&path);
-	p->to = open(path.at, O_WRONLY | O_NONBLOCK | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
+	p->to = file_open(path.at, O_WRONLY | O_NONBLOCK | O_CREAT | O_APPEND, 0644);
 	if (p->to < 0) {
 		err = -errno;
 		text_printf(why, "open %s: %s", path.at, errno_text(-err));
@@ -405,10 +405,9 @@ static int open_output(struct pump *p, const char *path, struct text *why)
 
 	/* A log that others rotate or append to; splice(2) refuses O_APPEND. */
 	p->by_copy |= !fifo && S_ISREG(st.st_mode);
-	p->to = open(path,
-		     O_WRONLY | O_NONBLOCK | O_CLOEXEC | (S_ISREG(st.st_mode) ? O_APPEND : 0));
+	p->to = file_open(path, O_WRONLY | O_NONBLOCK | (S_ISREG(st.st_mode) ? O_APPEND : 0), 0);
 	if (p->to >= 0 && fifo)
-		p->keep = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
+		p->keep = file_open(path, O_RDONLY | O_NONBLOCK, 0);
 	if (p->to >= 0 && (!fifo || p->keep >= 0)) {
 		p->open = true;
 		return 0;
@@ -466,9 +465,9 @@ int io_open_stdin(struct io *io, const struct stdio *s, struct text *why)
 
 	if (!named(s, STREAM_IN) || p->open || p->to < 0)
 		return 0;
-	p->from = open(s->path[STREAM_IN], O_RDONLY | O_NONBLOCK | O_CLOEXEC);
+	p->from = file_open(s->path[STREAM_IN], O_RDONLY | O_NONBLOCK, 0);
 	if (p->from >= 0)
-		p->keep = open(s->path[STREAM_IN], O_WRONLY | O_NONBLOCK | O_CLOEXEC);
+		p->keep = file_open(s->path[STREAM_IN], O_WRONLY | O_NONBLOCK, 0);
 	if (p->keep < 0)
 		return stdin_failed(s, why);
 	p->open = true;

@@ -4,8 +4,8 @@
  *
  * jsmn gives a flat list of tokens in document order: a container's token is followed by those of
  * everything inside it, and a member's key by its value. So the next sibling of a token is the
- * first one that starts behind the token's end. The tokens live in pages that json_close() gives
- * back; a text is parsed, asked, and closed at once, so that nothing of it stays in memory.
+ * first one that starts behind the token's end. A text is parsed, asked, and closed at once, so its
+ * tokens can live in the scratch memory, or else in pages that json_close() gives back.
  */
 #include <errno.h>
 #include <string.h>
@@ -48,24 +48,43 @@ static bool refused(struct view text)
 	return false;
 }
 
-int json_open(struct json *j, struct view text)
+#define TOKENS 400 /* more than most texts have */
+_Static_assert(TOKENS * sizeof(jsmntok_t) <= sizeof(scratch.tokens), "they fit");
+
+static bool scratch_in_use;
+
+static int parse(struct view text, void *tokens, unsigned int max)
 {
 	jsmn_parser parser;
+
+	jsmn_init(&parser);
+	return jsmn_parse(&parser, text.at, text.len, tokens, max);
+}
+
+int json_open(struct json *j, struct view text)
+{
 	int count;
 
 	*j = (struct json){.text = text};
 	if (refused(text))
 		return -EINVAL;
-	jsmn_init(&parser);
-	count = jsmn_parse(&parser, text.at, text.len, NULL, 0);
+	if (!scratch_in_use) {
+		count = parse(text, scratch.tokens, TOKENS);
+		if (count > 0) {
+			scratch_in_use = true;
+			j->tokens = scratch.tokens;
+			j->count = count;
+			return 0;
+		}
+	}
+	count = parse(text, NULL, 0);
 	if (count <= 0)
 		return -EINVAL;
 	j->tokens = pages_get((size_t)count * sizeof(jsmntok_t));
 	if (!j->tokens)
 		return -ENOMEM;
 	j->count = count;
-	jsmn_init(&parser);
-	if (jsmn_parse(&parser, text.at, text.len, j->tokens, (unsigned int)count) != count) {
+	if (parse(text, j->tokens, (unsigned int)count) != count) {
 		json_close(j);
 		return -EINVAL;
 	}
@@ -74,7 +93,10 @@ int json_open(struct json *j, struct view text)
 
 void json_close(struct json *j)
 {
-	pages_put(j->tokens, (size_t)j->count * sizeof(jsmntok_t));
+	if (j->tokens == scratch.tokens)
+		scratch_in_use = false;
+	else
+		pages_put(j->tokens, (size_t)j->count * sizeof(jsmntok_t));
 	*j = (struct json){0};
 }
 

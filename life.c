@@ -46,34 +46,33 @@ static int write_spec(const char *path, struct view spec, bool terminal)
 {
 	struct view word = terminal ? VIEW("true") : VIEW("false");
 	size_t cap = spec.len + 64;
-	struct text t = {.at = pages_get(cap), .cap = cap};
+	char *own = cap > sizeof(scratch.args) ? pages_get(cap) : NULL;
+	struct text t = {.at = own ? own : scratch.args, .cap = cap};
 	struct json j;
-	int value, err;
+	int value, err = -EINVAL;
 
-	if (!t.at)
+	if (cap > sizeof(scratch.args) && !own)
 		return -ENOMEM;
-	if (json_open(&j, spec) < 0 || !json_is_object(&j, 0)) {
-		json_close(&j);
-		pages_put(t.at, cap);
-		return -EINVAL;
-	}
-	value = json_get(&j, 0, "terminal");
-	if (value >= 0) {
-		struct view old = json_raw(&j, value);
+	if (json_open(&j, spec) == 0 && json_is_object(&j, 0)) {
+		value = json_get(&j, 0, "terminal");
+		if (value >= 0) {
+			struct view old = json_raw(&j, value);
 
-		text_add(&t, (struct view){spec.at, (size_t)(old.at - spec.at)});
-		text_add(&t, word);
-		text_add(&t, (struct view){old.at + old.len,
-					   spec.len - (size_t)(old.at + old.len - spec.at)});
-	} else {
-		struct view all = json_raw(&j, 0);
+			text_add(&t, (struct view){spec.at, (size_t)(old.at - spec.at)});
+			text_add(&t, word);
+			text_add(&t,
+				 (struct view){old.at + old.len,
+					       spec.len - (size_t)(old.at + old.len - spec.at)});
+		} else {
+			struct view all = json_raw(&j, 0);
 
-		text_printf(&t, "{\"terminal\":%s%s", word.at, j.count > 1 ? "," : "");
-		text_add(&t, (struct view){all.at + 1, all.len - 1});
+			text_printf(&t, "{\"terminal\":%s%s", word.at, j.count > 1 ? "," : "");
+			text_add(&t, (struct view){all.at + 1, all.len - 1});
+		}
+		err = file_write(path, (struct view){t.at, t.len}, 0600);
 	}
 	json_close(&j);
-	err = file_write(path, (struct view){t.at, t.len}, 0600);
-	pages_put(t.at, cap);
+	pages_put(own, cap);
 	return err;
 }
 
@@ -109,6 +108,7 @@ static struct proc *new_exec(struct op *op, struct container *c, const ExecProce
 		p->id = NULL;
 	} else {
 		exec_spec_path(p, &path);
+		p->has_spec = true;
 		err = path.cut ? -ENAMETOOLONG : write_spec(path.at, rq->spec.value, rq->terminal);
 		if (err == -EINVAL)
 			op_error(op, CODE_UNKNOWN, "the process of exec %s is no JSON object",
@@ -161,6 +161,7 @@ static void start_succeeded(struct op *op, struct container *c, struct proc *p)
 		c->late_exec |= c->exiting && !c->private_pids;
 		exec_spec_path(p, &spec);
 		unlink(spec.at); /* it may hold secrets, and has been read */
+		p->has_spec = false;
 		event_push("exec-started", "TaskExecStarted", &TaskExecStarted_msg, &event);
 	} else {
 		TaskStart event = {view_of(c->id), (uint32_t)p->pid};
@@ -589,7 +590,7 @@ static void remove_work(const struct container *c)
 	const struct dirent *entry;
 
 	text_printf(&path, "%s/work/criu-work", c->runtime.bundle);
-	d.fd = open(path.at, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	d.fd = file_open(path.at, O_RDONLY | O_DIRECTORY, 0);
 	while (d.fd >= 0 && (entry = dir_next(&d)))
 		unlinkat(d.fd, entry->d_name, 0);
 	fd_close(&d.fd);

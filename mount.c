@@ -464,15 +464,15 @@ static int loop_tie(int dev, int file, const struct work *w)
  * be kept open until it is mounted: it frees itself with its last user. */
 static int loop_open(struct work *w, struct text *why)
 {
-	int mode = ((w->flags & MS_RDONLY) ? O_RDONLY : O_RDWR) | O_CLOEXEC;
+	int mode = ((w->flags & MS_RDONLY) ? O_RDONLY : O_RDWR);
 	int control, file, number, dev = -1, err = -EBUSY;
 	char name[32];
 	struct text path = TEXT(name);
 
-	file = open(w->source, mode | O_NONBLOCK); /* it may be a FIFO */
+	file = file_open(w->source, mode | O_NONBLOCK, 0); /* it may be a FIFO */
 	if (file < 0)
 		return fail(why, -errno, "could not open backing file: %s", w->source);
-	control = open("/dev/loop-control", O_RDWR | O_CLOEXEC);
+	control = file_open("/dev/loop-control", O_RDWR, 0);
 	if (control < 0)
 		err = -errno;
 	for (int i = 0; err == -EBUSY && i < LOOP_TRIES; i++) {
@@ -484,7 +484,7 @@ static int loop_open(struct work *w, struct text *why)
 		}
 		path.len = 0;
 		text_printf(&path, "/dev/loop%d", number);
-		dev = open(name, mode);
+		dev = file_open(name, mode, 0);
 		err = dev < 0 ? -errno : loop_tie(dev, file, w);
 	}
 	fd_close(&control);
@@ -548,7 +548,7 @@ static int userns_open(struct work *w)
 		fd = map_write(pid, "gid_map", w->gidmap, w->todo, sizeof(w->todo));
 	if (fd == 0) {
 		text_printf(&path, "/proc/%d/ns/user", (int)pid);
-		fd = open(name, O_RDONLY | O_CLOEXEC);
+		fd = file_open(name, O_RDONLY, 0);
 		if (fd < 0)
 			fd = -errno;
 	}
@@ -584,7 +584,7 @@ static int mount_there(const struct work *w)
 	int back = -1, err = 0;
 
 	if (w->dir[0]) {
-		back = open(".", O_PATH | O_DIRECTORY | O_CLOEXEC);
+		back = file_open(".", O_PATH | O_DIRECTORY, 0);
 		if (back < 0 || chdir(w->dir) < 0)
 			err = -errno;
 	}
@@ -801,7 +801,7 @@ static int canonical(const char *path, char *to, size_t cap)
 {
 	char name[32];
 	struct text link = TEXT(name);
-	int fd = open(path, O_PATH | O_CLOEXEC);
+	int fd = file_open(path, O_PATH, 0);
 	ssize_t n;
 
 	if (fd < 0)

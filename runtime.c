@@ -35,19 +35,45 @@ struct daemon self;
 
 /* ---- making processes ---- */
 
-/* Between vfork() and execve(): the daemon's memory, nobody else's. Only system calls. */
-static int become(const struct spawn *s, pid_t parent)
+/* The kernel's struct sigaction for SIG_DFL: all zeros. musl keeps its hands off signals 32 to 34, so
+ * the kernel is asked itself. */
+struct disposition {
+	unsigned long words[8];
+};
+
+/* A bit for each signal that is not at its default: those that we handle, and those that whoever
+ * started containerd had ignored, or that posix_spawn(3) has left so. Nothing changes that once the
+ * first process is made, so the kernel is asked only then. */
+static uint64_t not_default(void)
 {
-	static const unsigned long
-		dfl[8]; /* the kernel's struct sigaction for SIG_DFL: all zeros */
+	static uint64_t found;
+	static bool asked;
+	struct disposition d;
+
+	for (unsigned int sig = 1; !asked && sig <= SIGNALS; sig++)
+		if (syscall(SYS_rt_sigaction, sig, NULL, &d, SIGNALS / 8) == 0 && d.words[0])
+			found |= UINT64_C(1) << (sig - 1);
+	asked = true;
+	return found;
+}
+
+/* A descriptor that stands in the way of the first `count` ones moves behind them. */
+static int behind(int fd, int count)
+{
+	return fd >= 0 && fd < count ? fcntl(fd, F_DUPFD_CLOEXEC, count) : fd;
+}
+
+/* Between vfork() and execve(): the daemon's memory, nobody else's. Only system calls. */
+static int become(const struct spawn *s, pid_t parent, uint64_t signals)
+{
+	static const struct disposition dfl;
 	int from[8], null = -1;
 	sigset_t none;
 
-	/* Handlers write to the daemon's variables: they go before the signals may come. What whoever
-	 * started containerd had ignored goes, too; a C library keeps its hands off signals 32 to 34,
-	 * but posix_spawn(3) leaves some of them ignored, so the kernel is asked itself. */
-	for (int sig = 1; sig <= SIGNALS; sig++)
-		syscall(SYS_rt_sigaction, sig, dfl, NULL, SIGNALS / 8);
+	/* Handlers write to the daemon's variables: they go before the signals may come. */
+	for (unsigned int sig = 1; signals; sig++, signals >>= 1)
+		if (signals & 1)
+			syscall(SYS_rt_sigaction, sig, &dfl, NULL, SIGNALS / 8);
 	sigemptyset(&none);
 	sigprocmask(SIG_SETMASK, &none, NULL);
 	if (self.files.rlim_max)
@@ -59,13 +85,9 @@ static int become(const struct spawn *s, pid_t parent)
 	}
 	/* First out of the way of the targets, then into place. */
 	for (int i = 0; i < s->fd_count; i++) {
-		from[i] = s->fds[i];
-		if (from[i] < 0 && null < 0)
-			null = open("/dev/null", O_RDWR | O_CLOEXEC);
-		if (from[i] < 0)
-			from[i] = null;
-		if (from[i] >= 0 && from[i] < s->fd_count)
-			from[i] = fcntl(from[i], F_DUPFD_CLOEXEC, s->fd_count);
+		if (s->fds[i] < 0 && null < 0)
+			null = behind(file_open("/dev/null", O_RDWR, 0), s->fd_count);
+		from[i] = s->fds[i] < 0 ? null : behind(s->fds[i], s->fd_count);
 		if (from[i] < 0)
 			return errno;
 	}
@@ -80,12 +102,13 @@ static int become(const struct spawn *s, pid_t parent)
 
 pid_t spawn(const struct spawn *s)
 {
+	uint64_t signals = s->is_daemon ? 0 : not_default();
 	pid_t parent = getpid(), pid;
 	volatile int failure = 0; /* written by the child, in our memory */
 
 	pid = vfork();
 	if (pid == 0) {
-		failure = become(s, parent);
+		failure = become(s, parent, signals);
 		_exit(127);
 	}
 	if (pid < 0)
@@ -124,7 +147,7 @@ int find_binary(const char *name, struct text *path)
 pid_t pid_file_read(const char *path)
 {
 	char buf[32];
-	ssize_t n = file_read(path, buf, sizeof(buf));
+	ssize_t n = file_line(path, buf, sizeof(buf));
 	int pid;
 
 	if (n < 0)
@@ -304,7 +327,7 @@ void run_reason(const struct run *run, const struct runtime *rt, const char *pre
 
 	text_printf(t, "%s: ", prefix);
 	log_path(rt, &path);
-	fd = open(path.at, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
+	fd = file_open(path.at, O_RDONLY | O_NONBLOCK, 0);
 	err = -errno;
 	if (fd >= 0 && buf) {
 		off_t end = lseek(fd, 0, SEEK_END);

@@ -87,6 +87,7 @@ struct spawn {
 	const int *fds;
 	int fd_count;
 	bool outlives_us; /* no parent-death signal */
+	bool is_daemon;   /* keeps what is ignored: its own children are cleared of that */
 };
 pid_t spawn(const struct spawn *s);
 /* Finds a binary as execvp(3) would: 0 and its path, or -errno. */
@@ -223,10 +224,10 @@ void event_push(const char *topic, const char *name, const struct pb_msgdesc_s *
 		const void *msg);
 void event_want(void);
 void event_receive(short got);
-void event_flush(void);    /* sends, or sends again, whatever is due */
-void event_hurry(void);    /* containerd shows signs of life: do not wait for the next attempt */
-bool event_idle(void);     /* everything queued is acknowledged */
-bool event_behind(void);   /* let clients wait a moment: too many events do already */
+void event_flush(void);  /* sends, or sends again, whatever is due */
+void event_hurry(void);  /* does not put off the next attempt, or reading the answer to this one */
+bool event_idle(void);   /* everything queued is acknowledged */
+bool event_behind(void); /* let clients wait a moment: too many events do already */
 bool event_hopeless(void); /* nobody there to take events: the last attempt failed to connect */
 
 /* ---- op.c: requests that cannot be answered at once ---- */
@@ -317,6 +318,7 @@ struct proc {
 	bool told;     /* its TaskExit is queued, its Waits are answered */
 	uint8_t busy;  /* ops in flight that will change its state: its exit waits for them */
 	bool released; /* its Start has failed: its Waits are answered though it never ran */
+	bool has_spec, has_pid_file; /* an exec's files in the bundle, or there may be */
 	enum state state;
 	uint16_t gen; /* counts the lives of this slot */
 	uint16_t container;

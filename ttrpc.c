@@ -241,34 +241,45 @@ static void transmit_or_keep(struct conn *c, struct view v)
 	}
 }
 
+/* Behind the room for a frame's header; false if it does not fit. */
+static bool encode(char *to, size_t cap, size_t *len, const pb_msgdesc_t *desc, const void *msg)
+{
+	pb_ostream_t out = pb_ostream_from_buffer((pb_byte_t *)to + FRAME_HEADER,
+						  cap - FRAME_HEADER);
+	bool done = pb_encode(&out, desc, msg);
+
+	*len = out.bytes_written;
+	return done;
+}
+
 void conn_send(struct conn *c, uint32_t stream, enum frame_type type, const pb_msgdesc_t *desc,
 	       const void *msg)
 {
 	char *to = scratch.out;
-	size_t len = 0, all;
-	pb_ostream_t out;
+	size_t len = 0, cap = sizeof(scratch.out);
 
 	if (c->dead || c->fd < 0)
 		return;
-	if (desc && !pb_get_encoded_size(&len, desc, msg))
-		len = SIZE_MAX;
-	all = FRAME_HEADER + len;
-	if (len > FRAME_DATA_MAX || (all > PAGE && !(to = pages_get(all)))) {
-		log_line(LOG_ERROR, "a message of %zu bytes cannot be sent", len);
-		c->dead = true; /* the peer would wait for ever */
-		return;
+	/* Nearly all fit into the page, and are not measured beforehand. */
+	if (desc && !encode(to, cap, &len, desc, msg)) {
+		if (!pb_get_encoded_size(&len, desc, msg))
+			len = SIZE_MAX;
+		cap = FRAME_HEADER + len;
+		if (len > FRAME_DATA_MAX || !(to = pages_get(cap))) {
+			log_line(LOG_ERROR, "a message of %zu bytes cannot be sent", len);
+			c->dead = true; /* the peer would wait for ever */
+			return;
+		}
+		c->dead = !encode(to, cap, &len, desc, msg);
 	}
 	put_be32(to, (uint32_t)len);
 	put_be32(to + 4, stream);
 	to[8] = (char)type;
 	to[9] = 0;
-	out = pb_ostream_from_buffer((pb_byte_t *)to + FRAME_HEADER, len);
-	if (desc && !pb_encode(&out, desc, msg))
-		c->dead = true;
-	else
-		transmit_or_keep(c, (struct view){to, all});
+	if (!c->dead)
+		transmit_or_keep(c, (struct view){to, FRAME_HEADER + len});
 	if (to != scratch.out)
-		pages_put(to, all);
+		pages_put(to, cap);
 }
 
 /* ---- the server ---- */

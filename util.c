@@ -164,14 +164,16 @@ static void add_number(struct text *t, unsigned long value, bool negative, unsig
 void text_vprintf(struct text *t, const char *fmt, va_list args)
 {
 	for (; *fmt; fmt++) {
-		struct view v = {fmt, (size_t)(strchrnul(fmt, '%') - fmt)};
+		struct view v = {fmt, 0};
 		bool is_long = false;
 		char fill = ' ';
 		int width = 0, precision = -1;
 		long number;
 
+		while (*fmt && *fmt != '%')
+			fmt++;
+		v.len = (size_t)(fmt - v.at);
 		text_add(t, v);
-		fmt += v.len;
 		if (!*fmt)
 			return;
 		if (*++fmt == '0')
@@ -368,11 +370,18 @@ void fd_close(int *fd)
 	errno = saved;
 }
 
-/* Each is opened with O_NONBLOCK: in its place may be a FIFO, whose other end nobody ever opens. */
-
-ssize_t file_read(const char *path, char *buf, size_t cap)
+/* By openat(2): musl's open(3) makes a second call, for kernels older than O_CLOEXEC. */
+int file_open(const char *path, int flags, mode_t mode)
 {
-	int fd = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
+	return openat(AT_FDCWD, path, flags | O_CLOEXEC, mode);
+}
+
+/* Each of these is opened with O_NONBLOCK: in its place may be a FIFO, whose other end nobody ever
+ * opens. */
+
+static ssize_t read_file(const char *path, char *buf, size_t cap, bool once)
+{
+	int fd = file_open(path, O_RDONLY | O_NONBLOCK, 0);
 	size_t len = 0;
 	ssize_t n;
 
@@ -389,12 +398,24 @@ ssize_t file_read(const char *path, char *buf, size_t cap)
 			n = -1;
 			break;
 		}
+		if (once)
+			break;
 	}
 	fd_close(&fd);
 	if (n < 0)
 		return -errno;
 	buf[len] = '\0';
 	return (ssize_t)len;
+}
+
+ssize_t file_read(const char *path, char *buf, size_t cap)
+{
+	return read_file(path, buf, cap, false);
+}
+
+ssize_t file_line(const char *path, char *buf, size_t cap)
+{
+	return read_file(path, buf, cap, true);
 }
 
 int file_pages(const char *path, struct file *f)
@@ -452,8 +473,7 @@ int write_all(int fd, struct view v)
 
 static int write_new(const char *path, int flags, struct view v, mode_t mode)
 {
-	int fd = open(path, O_WRONLY | O_NONBLOCK | O_CREAT | O_CLOEXEC | flags, mode);
-	int err;
+	int fd = file_open(path, O_WRONLY | O_NONBLOCK | O_CREAT | flags, mode), err;
 
 	if (fd < 0)
 		return -errno;
@@ -469,7 +489,7 @@ int file_write(const char *path, struct view v, mode_t mode)
 
 int file_append(const char *path, struct view v)
 {
-	int fd = open(path, O_WRONLY | O_NONBLOCK | O_APPEND | O_CLOEXEC), err;
+	int fd = file_open(path, O_WRONLY | O_NONBLOCK | O_APPEND, 0), err;
 
 	if (fd < 0)
 		return -errno;
@@ -487,8 +507,9 @@ int file_replace(const char *path, struct view v, mode_t mode)
 	text_printf(&temp, "%s.%d", path, (int)getpid());
 	if (temp.cut)
 		return -ENAMETOOLONG;
-	unlink(buf);
 	err = write_new(buf, O_EXCL, v, mode);
+	if (err == -EEXIST && unlink(buf) == 0) /* of a process that died on the way */
+		err = write_new(buf, O_EXCL, v, mode);
 	if (err == 0 && rename(buf, path) < 0)
 		err = -errno;
 	if (err < 0)
@@ -508,13 +529,36 @@ uint64_t clock_ms(void)
 
 /* ---- logging ---- */
 
+/* UTC as RFC 3339 has it, with nanoseconds, and a quotation mark. The C library's own way there is three times as long. */
+static void add_time(struct text *t, const struct timespec *ts)
+{
+	static const uint8_t lengths[] = {31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31};
+	unsigned int day = (unsigned int)(ts->tv_sec / 86400),
+		     second = (unsigned int)(ts->tv_sec % 86400), year = 1970, month = 0, length;
+	bool leap;
+
+	for (;; year++) {
+		leap = year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
+		if (day < 365U + leap)
+			break;
+		day -= 365U + leap;
+	}
+	for (;; month++) {
+		length = lengths[month] + (leap && month == 1);
+		if (day < length)
+			break;
+		day -= length;
+	}
+	text_printf(t, "%u-%02u-%02uT%02u:%02u:%02u.%09ldZ\"", year, month + 1, day + 1,
+		    second / 3600, second / 60 % 60, second % 60, ts->tv_nsec);
+}
+
 void logf_(enum log_level level, const char *fmt, ...)
 {
 	static const char names[][8] = {"debug", "info", "warning", "error"};
 	char line[1024], message[512];
 	struct text l = {.at = line, .cap = sizeof(line) - 2}, m = TEXT(message);
 	struct timespec ts;
-	struct tm tm;
 	va_list args;
 	ssize_t n;
 
@@ -522,10 +566,9 @@ void logf_(enum log_level level, const char *fmt, ...)
 	text_vprintf(&m, fmt, args);
 	va_end(args);
 	clock_gettime(CLOCK_REALTIME, &ts);
-	gmtime_r(&ts.tv_sec, &tm);
-	text_printf(&l, "time=\"%04d-%02d-%02dT%02d:%02d:%02d.%09ldZ\" level=%s msg=\"",
-		    tm.tm_year + 1900, tm.tm_mon + 1, tm.tm_mday, tm.tm_hour, tm.tm_min, tm.tm_sec,
-		    ts.tv_nsec, names[level]);
+	text_add(&l, VIEW("time=\""));
+	add_time(&l, &ts);
+	text_printf(&l, " level=%s msg=\"", names[level]);
 	text_json(&l, (struct view){message, m.len});
 	l.cap = sizeof(line);
 	text_add(&l, VIEW("\"\n"));

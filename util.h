@@ -82,6 +82,7 @@ extern struct scratch {
 	char in[PAGE], out[PAGE]; /* ttrpc.c */
 	char args[2 * PAGE];      /* runtime.c */
 	char copy[PAGE];          /* io.c; metrics, as a rule */
+	char tokens[2 * PAGE];    /* json.c */
 	char events[PAGE]; /* event.c: used while events wait, and then the loop is not idle */
 } scratch;
 
@@ -100,11 +101,14 @@ bool relocate_undo(void);
 
 /* ---- files ---- */
 
+int file_open(const char *path, int flags, mode_t mode); /* as open(2); always with O_CLOEXEC */
 void fd_close(int *fd); /* closes *fd if >= 0 and sets it to -1; errno is kept */
 /* Reads a whole small file, NUL-terminated, at most cap - 1 bytes. Its length, or -errno; -EFBIG if
  * there is more. */
 ssize_t file_read(const char *path, char *buf, size_t cap);
-/* The same for a file of any length, in pages of its own, which the caller puts back: `len`
+/* The same by a single read(2): for files that were written at once, as those with one line are. */
+ssize_t file_line(const char *path, char *buf, size_t cap);
+/* As file_read(), for a file of any length, in pages of its own, which the caller puts back: `len`
  * bytes in `cap` mapped ones. 0 or -errno. */
 struct file {
 	char *at;
@@ -184,9 +188,9 @@ bool msg_decode(struct view v, const struct pb_msgdesc_s *desc, void *msg);
 
 /* ---- JSON (json.c, over jsmn) ---- */
 
-/* A parsed text: its tokens live in pages of their own until json_close(). Values are token
- * numbers; 0 is the document itself, -1 is "there is none" and may be passed on to every function
- * here: lookups chain without checks. */
+/* A parsed text, to be closed within the same turn of the loop. Values are token numbers; 0 is the
+ * document itself, -1 is "there is none" and may be passed on to every function here: lookups chain
+ * without checks. */
 struct json {
 	struct view text;
 	void *tokens;

@@ -169,7 +169,9 @@ static void launch_run(struct op *op, const struct container *c, struct proc *p,
 
 	pid_file = texts;
 	pid_path(p, &t);
-	unlink(pid_file); /* one of a former life must not be taken for this one's */
+	if (!p->is_exec || p->has_pid_file)
+		unlink(pid_file); /* one of a former life must not be taken for this one's */
+	p->has_pid_file = p->is_exec;
 	args[n++] = launch == LAUNCH_CREATE ? "create" : launch == LAUNCH_EXEC ? "exec" : "restore";
 	if (launch == LAUNCH_EXEC) {
 		args[n++] = "--process";
@@ -227,6 +229,8 @@ static int learn_pid(const struct op *op, struct proc *p, struct text *why)
 
 	pid_path(p, &path);
 	pid = pid_file_read(path.at);
+	if (p->is_exec && unlink(path.at) == 0)
+		p->has_pid_file = false; /* nobody else reads it; an init's is for `delete` */
 	if (pid < 0) {
 		text_printf(why, "failed to retrieve OCI runtime container pid: open %s: %s",
 			    path.at, errno_text(-pid));

@@ -181,7 +181,9 @@ WORLD(int, open, const char *path, int flags, mode_t mode)
 
 WORLD(int, openat, int dir, const char *path, int flags, mode_t mode)
 {
-	return open_at(dir, path, flags, mode);
+	const char *at = dir == AT_FDCWD ? real(path) : path;
+
+	return at ? open_at(dir, at, flags, mode) : -1;
 }
 
 void world_file(const char *path, const void *at, size_t len)
@@ -719,6 +721,7 @@ static void look_at_fds(bool *is_open)
 
 void world_begin(void)
 {
+	ASAN_UNPOISON_MEMORY_REGION(&scratch, sizeof(scratch));
 	prepare();
 	world = (struct world){.clock_ms = world.clock_ms, .unmounts = 8};
 	child_pending = false;

@@ -20,6 +20,8 @@
 #include "task.pb.h"
 #include "ttrpc.pb.h"
 
+#include "../../util.c"
+
 /* ---- views ---- */
 
 static void view_of_nothing(void **state)
@@ -771,6 +773,23 @@ static void log_lines(void **state)
 	assert_true(stamp >= then && stamp <= time(NULL));
 }
 
+/* Every day for 150 years, each at another time. */
+static void log_dates(void **state)
+{
+	(void)state;
+	for (time_t day = 0; day < 54800; day++) {
+		const struct timespec ts = {86400 * day + day * 7919 % 86400, day};
+		char buf[64], wanted[64];
+		struct text t = TEXT(buf);
+		size_t n = strftime(wanted, sizeof(wanted), "%Y-%m-%dT%H:%M:%S",
+				    gmtime(&ts.tv_sec));
+
+		snprintf(wanted + n, sizeof(wanted) - n, ".%09ldZ\"", (long)day);
+		add_time(&t, &ts);
+		assert_string_equal(buf, wanted);
+	}
+}
+
 static void log_debug_is_asked_for(void **state)
 {
 	int evaluated = 0;
@@ -1275,6 +1294,7 @@ int main(void)
 		cmocka_unit_test(large_pages),
 		cmocka_unit_test(pages_forgotten),
 		cmocka_unit_test(log_lines),
+		cmocka_unit_test(log_dates),
 		cmocka_unit_test(log_debug_is_asked_for),
 		cmocka_unit_test(log_lines_are_bounded),
 		cmocka_unit_test(log_lines_close_their_quotes),
