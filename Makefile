@@ -99,7 +99,7 @@ $(B)/%.o: %.c Makefile $(K)/.done $(B)/pb/.done
 $(B)/action.o: WARN += -Wno-stack-usage
 
 # nanopb's descriptors are written by its generator: our warnings are not its concern.
-$(B)/pb/%.o: Makefile $(B)/pb/.done
+$(B)/pb/%.o: Makefile $(K)/.done $(B)/pb/.done
 	@$(CC) $(CFLAGS) $(CPPFLAGS) -c -o $@ $(B)/pb/$*.c
 
 # PATH: the generator's interpreter is the distribution's python3, whatever comes first elsewhere.
@@ -119,12 +119,16 @@ $(K)/.done: $(SYSROOT)
 	done
 	@touch $@
 
-# Debian 12 does not have riscv64 yet.
+# Debian 12 does not have riscv64 yet. While a mirror is being updated one suite's index may not be had,
+# then the next one will do.
 build/sysroot/%/.done:
 	@echo "  GET $(@D)"
-	@. /etc/os-release; [ $* != riscv64 ] || VERSION_CODENAME=trixie; \
-		test/density/getroot.sh $* $(@D) $$VERSION_CODENAME musl-dev linux-libc-dev libnanopb-dev
-	@touch $@
+	@. /etc/os-release; suites=$$VERSION_CODENAME; \
+	[ $* != riscv64 ] || suites="trixie forky"; \
+	for suite in $$suites; do \
+		test/density/getroot.sh $* $(@D) $$suite musl-dev linux-libc-dev libnanopb-dev && \
+			touch $@ && exit; \
+	done; exit 1
 
 # ---- unit tests: the host's C library, so that cmocka, the sanitizers and valgrind work --------
 # A test that needs a file's statics includes that file; it is then left out of its link.

@@ -342,10 +342,12 @@ static void format_of_nothing(void **state)
 {
 	char buf[16];
 	struct text t = TEXT(buf);
-	struct view none = view_of(NULL);
+	static struct view none; /* nor does the compiler know that, and warn */
+	struct view *volatile v = &none;
 
 	(void)state;
-	text_printf(&t, "<%.*s>", VIEW_FMT(none));
+	*v = view_of(NULL);
+	text_printf(&t, "<%.*s>", VIEW_FMT(*v));
 	assert_string_equal(buf, "<>");
 }
 
