@@ -242,7 +242,7 @@ say kernel $(uname -r)
 mem() { # one line of figures; caches dropped first.  $1 = label
   sync; echo 3 >/proc/sys/vm/drop_caches; sleep 1; echo 3 >/proc/sys/vm/drop_caches
   a=$(awk '/^(MemTotal|MemFree|MemAvailable|AnonPages|Shmem|Mapped|Slab|SUnreclaim|KernelStack|PageTables|Percpu|Cached):/{sub(":","",$1); printf "%s=%s ",$1,$2}' /proc/meminfo)
-  c=0; [ -n "$CPID" ] && c=$(awk '/^RssAnon/{print $2}' /proc/$CPID/status)
+  c=0; [ -n "$CPID" ] && c=$(awk '/^Anonymous/{print $2}' /proc/$CPID/smaps_rollup)
   say "mem $1 $a ctd=${c:-0}"
 }
 CPID=
