@@ -232,13 +232,13 @@ static int unix_socket(const char *path, struct sockaddr_un *address)
 	return fd;
 }
 
-/* Does somebody serve that socket? A full backlog also means yes. */
+/* Does somebody serve that socket? A full backlog also means yes; if not, errno says why. */
 static bool is_served(const char *path)
 {
 	struct sockaddr_un address;
 	int fd = unix_socket(path, &address);
-	bool served = connect(fd, (struct sockaddr *)&address, sizeof(address)) == 0 ||
-		      errno == EAGAIN;
+	bool served = fd >= 0 && (connect(fd, (struct sockaddr *)&address, sizeof(address)) == 0 ||
+				  errno == EAGAIN);
 
 	fd_close(&fd);
 	return served;
@@ -300,6 +300,9 @@ static int claim_socket(const char *path)
 		if (access(path, F_OK) == 0) {
 			if (!self.v1 && is_served(path))
 				break;
+			if (!self.v1 && errno != ECONNREFUSED && errno != ENOENT)
+				die("create new shim socket: connect %s: %s", path,
+				    errno_text(errno));
 			unlink(path); /* nobody behind it: its daemon was killed */
 		}
 		fd = listen_at(temp.at);

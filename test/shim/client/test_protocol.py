@@ -288,6 +288,19 @@ def stale_socket_is_replaced(w):
 
 
 @test
+@better("Go's runtime does not come up with so few descriptors")
+def a_socket_that_cannot_be_asked_stays(w):
+    """Out of descriptors, `start` does not know whether a daemon is there: it fails, and removes nothing."""
+    group = {"io.kubernetes.cri.sandbox-id": "pod"}
+    path = started(w.start(w.bundle("c1", annotations=group)))
+    output = w.start(w.bundle("c2", annotations=group), wrap=["/bin/sh", "-c", 'ulimit -n 4 && exec "$@"', "sh"])
+    equal(output.code, 1, "exit status")
+    check(os.path.exists(path), "the socket is still there")
+    equal(w.connect(path).call("Connect")["shim_pid"], w.daemons()[0], "who answers")
+    shut_down(w, path)
+
+
+@test
 def nothing_but_sockets_is_left_in_the_socket_directory(w):
     """No temporary name, no lock file with this group's name."""
     path = started(w.start(w.bundle()))
