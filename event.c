@@ -55,6 +55,7 @@ static struct conn conn = {.fd = -1};
 static uint32_t stream;      /* of the request in flight */
 static bool in_flight;       /* the head of the queue has been sent */
 static bool unwatched;       /* its answer may have come: nobody has looked yet */
+static bool watching;        /* the daemon is about to end: somebody always looks */
 static uint64_t limit;       /* for its answer */
 static uint64_t try_again;   /* not before */
 static uint64_t idle_at;     /* look for it, and close the connection, then */
@@ -326,7 +327,7 @@ void event_flush(void)
 	stream += 2;
 	request.payload = queue_first();
 	in_flight = true;
-	unwatched = !more_wait();
+	unwatched = !watching && !more_wait();
 	limit = now + ANSWER_MS;
 	idle_at = now + LINGER_MS;
 	conn_send(&conn, stream, FRAME_REQUEST, &Request_msg, &request);
@@ -358,6 +359,10 @@ void event_hurry(void)
 {
 	if (!in_flight)
 		try_again = now;
-	else
-		unwatched = false;
+}
+
+void event_watch(void)
+{
+	watching = true;
+	unwatched = false;
 }

@@ -418,8 +418,8 @@ static void finish(void)
 	server_hide();
 	server_accept(); /* whoever came by that name just now is told that we are about to end */
 	server_close();
+	event_watch();
 	while (now < limit && (server_pending() > 0 || (!event_idle() && !event_hopeless()))) {
-		event_hurry();
 		loop_timer(limit);
 		turn();
 	}

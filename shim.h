@@ -224,10 +224,11 @@ void event_push(const char *topic, const char *name, const struct pb_msgdesc_s *
 		const void *msg);
 void event_want(void);
 void event_receive(short got);
-void event_flush(void);  /* sends, or sends again, whatever is due */
-void event_hurry(void);  /* does not put off the next attempt, or reading the answer to this one */
-bool event_idle(void);   /* everything queued is acknowledged */
-bool event_behind(void); /* let clients wait a moment: too many events do already */
+void event_flush(void);    /* sends, or sends again, whatever is due */
+void event_hurry(void);    /* containerd shows signs of life: do not wait for the next attempt */
+void event_watch(void);    /* from now on do not put off reading an answer, either */
+bool event_idle(void);     /* everything queued is acknowledged */
+bool event_behind(void);   /* let clients wait a moment: too many events do already */
 bool event_hopeless(void); /* nobody there to take events: the last attempt failed to connect */
 
 /* ---- op.c: requests that cannot be answered at once ---- */

@@ -24,7 +24,7 @@ static void life_of_a_container(void **state)
 	assert_true(get_number(get_bytes((struct view){a->payload, a->len}, 2), 1, 0) > 1700000000);
 	a = assert_ok(ask_about("Delete", "c"));
 	assert_int_equal(get_number((struct view){a->payload, a->len}, 2, 0), 143);
-	until(events_taken());
+	until(event_idle());
 	assert_string_equal(event_log, "create c;start c;exit c c 143;delete c 143;");
 	assert_int_equal(container_count(), 0);
 }
@@ -71,11 +71,11 @@ static void exit_before_pid_is_known(void **state)
 		assert_ok(create);
 	}
 	assert_ok(ask_about("Wait", "c"));
-	until(events_taken());
+	until(event_idle());
 	assert_string_equal(event_log, "create c;exit c c 7;");
 	assert_error(ask_about("Start", "c"), CODE_UNKNOWN, "cannot start a stopped process");
 	assert_ok(ask_about("Delete", "c"));
-	until(events_taken());
+	until(event_idle());
 	assert_string_equal(event_log, "create c;exit c c 7;delete c 7;");
 }
 
@@ -96,12 +96,12 @@ static void exit_after_start(void **state)
 	for (int i = 0; i < 5; i++)
 		one_turn();
 	assert_null(answered(wait));
-	until(events_taken());
+	until(event_idle());
 	assert_string_equal(event_log, "create c;");
 	gate_open("start");
 	assert_ok(start);
 	assert_ok(wait);
-	until(events_taken());
+	until(event_idle());
 	assert_string_equal(event_log, "create c;start c;exit c c 137;");
 }
 
@@ -122,7 +122,7 @@ static void exit_after_failed_start(void **state)
 	gate_open("start");
 	assert_error(start, CODE_UNKNOWN, "OCI runtime start failed: it is dead");
 	assert_ok(ask_about("Wait", "c"));
-	until(events_taken());
+	until(event_idle());
 	assert_string_equal(event_log, "create c;exit c c 137;");
 }
 
@@ -142,7 +142,7 @@ static void exec_life(void **state)
 	assert_int_equal(get_number((struct view){a->payload, a->len}, 1, 0), 143);
 	assert_ok(ask_about("Delete", "c/x"));
 	assert_null(the_exec("c", "x"));
-	until(events_taken());
+	until(event_idle());
 	assert_string_equal(event_log,
 			    "create c;start c;exec-added c x;exec-started c x;exit c x 143;");
 }
@@ -157,7 +157,7 @@ static void exec_exits_at_once(void **state)
 	assert_ok(ask_exec("c/x"));
 	assert_ok(ask_about("Start", "c/x"));
 	assert_ok(ask_about("Wait", "c/x"));
-	until(events_taken());
+	until(event_idle());
 	assert_string_equal(event_log,
 			    "create c;start c;exec-added c x;exec-started c x;exit c x 3;");
 }
@@ -192,7 +192,7 @@ static void init_is_last(void **state)
 	end_process(the_exec("c", "y"), SIGTERM);
 	assert_ok(wait_y);
 	assert_ok(wait);
-	until(events_taken());
+	until(event_idle());
 	assert_string_equal(
 		event_log,
 		"create c;start c;exec-added c x;exec-added c y;exec-added c never-started;"
@@ -221,7 +221,7 @@ static void init_waits_for_starting_exec(void **state)
 	gate_open("exec");
 	assert_error(start, CODE_UNKNOWN, "OCI runtime exec failed: too late");
 	assert_ok(wait);
-	until(events_taken());
+	until(event_idle());
 	assert_string_equal(event_log, "create c;start c;exec-added c x;exit c c 137;");
 }
 
@@ -291,7 +291,7 @@ static void paused_init_exits(void **state)
 	assert_ok(ask_about("Pause", "c"));
 	end_process(the_init("c"), SIGKILL);
 	assert_ok(ask_about("Wait", "c"));
-	until(events_taken());
+	until(event_idle());
 	assert_string_equal(event_log, "create c;start c;paused c;exit c c 137;");
 	assert_int_equal(call_count("resume c"), 1);
 	assert_int_equal(the_init("c")->state, STATE_STOPPED);
@@ -319,7 +319,7 @@ static void event_before_waits(void **state)
 	(void)state;
 	with_private_pids("c");
 	started("c");
-	until(events_taken());
+	until(event_idle());
 	wait = ask_about("Wait", "c");
 	events_held = true;
 	end_process(the_init("c"), SIGKILL);
@@ -347,7 +347,7 @@ static void told_once(void **state)
 	assert_ok(ask_about("Wait", "c"));
 	for (int i = 0; i < 5; i++)
 		one_turn();
-	until(events_taken());
+	until(event_idle());
 	assert_string_equal(event_log, "create c;start c;exit c c 137;");
 	for (int i = 0; i < WAITS; i++) {
 		unsigned int n = 0;
@@ -374,7 +374,7 @@ static void deleted_before_start(void **state)
 		    SENTINEL_SECONDS);
 	a = assert_ok(wait);
 	assert_int_equal(get_number((struct view){a->payload, a->len}, 1, 0), 0);
-	until(events_taken());
+	until(event_idle());
 	assert_string_equal(event_log, "create c;exit c c 137 never;delete c 0;");
 	assert_int_equal(container_count(), 0);
 }
@@ -497,7 +497,7 @@ static void more_strangers_than_remembered(void **state)
 	assert_ok(ask_about("Start", "c"));
 	end_process(the_init("c"), SIGKILL);
 	assert_ok(ask_about("Wait", "c"));
-	until(events_taken());
+	until(event_idle());
 	assert_string_equal(event_log, "create c;start c;exit c c 137;");
 }
 
@@ -536,7 +536,7 @@ static void wrong_pid_files(void **state)
 		assert_null(the_container(id));
 		assert_int_equal(container_count(), 0);
 	}
-	until(events_taken());
+	until(event_idle());
 	assert_string_equal(event_log, "");
 }
 

@@ -562,7 +562,7 @@ static void delete_twice(void **state)
 	second = ask_about("Delete", "c");
 	assert_ok(first);
 	assert_error(second, CODE_NOT_FOUND, "cannot delete a deleted process: not found");
-	until(events_taken());
+	until(event_idle());
 	assert_string_equal(event_log, "create c;start c;exit c c 137;delete c 137;");
 }
 
@@ -748,7 +748,7 @@ static void exec_fails(void **state)
 	await(ask_about("Start", "c/y"));
 	assert_ok(ask_about("Delete", "c/y"));
 	assert_null(the_exec("c", "y"));
-	until(events_taken());
+	until(event_idle());
 	assert_string_equal(event_log,
 			    "create c;start c;exec-added c x;exec-started c x;exit c x 143;"
 			    "exec-added c y;");
@@ -894,7 +894,7 @@ static void pause_and_resume(void **state)
 	assert_ok(ask_about("Resume", "c"));
 	assert_ok(ask_about("Pause", "c"));
 	assert_ok(ask_about("Resume", "c"));
-	until(events_taken());
+	until(event_idle());
 	assert_string_equal(event_log, "create c;start c;paused c;resumed c;paused c;resumed c;");
 }
 
@@ -967,7 +967,7 @@ static void checkpoint(void **state)
 		 self.runtime, in_tmp("c"));
 	assert_string_equal(a->message, line);
 	assert_string_equal(file_text("c/criu-dump.log"), "criu's log");
-	until(events_taken());
+	until(event_idle());
 	assert_string_equal(event_log, "create c;start c;"); /* no event for it */
 }
 
@@ -1037,7 +1037,7 @@ static void restore(void **state)
 	end_process(the_init("c"), SIGTERM);
 	assert_ok(ask_about("Wait", "c"));
 	assert_ok(ask_about("Delete", "c"));
-	until(events_taken());
+	until(event_idle());
 	assert_string_equal(event_log, "create c;start c;exit c c 143;delete c 143;");
 }
 

@@ -196,7 +196,7 @@ static void failures_change_nothing(void **state)
 		runtime_works(cases[i].call);
 		assert_ok(ask_cell(cases[i].method, id));
 	}
-	until(events_taken());
+	until(event_idle());
 	assert_null(strstr(event_log, "paused c2;paused"));
 }
 
@@ -462,7 +462,7 @@ static void create_fails(void **state)
 	runtime_works("create");
 	created("c");
 	assert_int_equal(container_count(), 1);
-	until(events_taken());
+	until(event_idle());
 	assert_string_equal(event_log, "create c;");
 }
 
