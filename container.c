@@ -223,9 +223,9 @@ void op_about(struct op *op, const struct proc *p)
 
 struct container *op_container(const struct op *op)
 {
-	struct container *c = &slots.containers[op->container];
+	struct container *c = op->container == NOBODY ? NULL : &slots.containers[op->container];
 
-	return c->used && c->gen == op->container_gen ? c : NULL;
+	return c && c->used && c->gen == op->container_gen ? c : NULL;
 }
 
 struct proc *op_proc(const struct op *op)

@@ -70,8 +70,7 @@ struct op *op_new(op_step *step, struct origin from, uint64_t deadline)
 				     .serial = ++serials,
 				     .from = from,
 				     .deadline = deadline,
-				     /* Nobody yet, but looked at: the last one's page is in use. */
-				     .container = CONTAINER_MAX - 1,
+				     .container = NOBODY,
 				     .run = {.output = -1}};
 		return &ops[i];
 	}

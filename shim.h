@@ -244,15 +244,18 @@ enum wait {
 struct op;
 typedef void op_step(struct op *op);
 
+#define NOBODY UINT16_MAX
+
 struct op {
 	op_step *step; /* NULL: free */
 	uint8_t phase, waits;
-	uint8_t stage;    /* of launch_step() */
-	bool expired;     /* the request's deadline is over, its runtime has been killed */
-	bool takes_turns; /* with others on the same process */
-	bool kept;        /* `request` is in pages of the op's own */
-	uint16_t container, container_gen, proc, proc_gen; /* whom it is about (container.c) */
-	uint32_t serial;                                   /* order of arrival */
+	uint8_t stage;      /* of launch_step() */
+	bool expired;       /* the request's deadline is over, its runtime has been killed */
+	bool takes_turns;   /* with others on the same process */
+	bool kept;          /* `request` is in pages of the op's own */
+	uint16_t container; /* whom it is about (container.c), or NOBODY */
+	uint16_t container_gen, proc, proc_gen;
+	uint32_t serial;       /* order of arrival */
 	bool launching;        /* a process may exit before its pid is known (reap()) */
 	struct origin from;    /* zeros: nobody asked */
 	uint64_t deadline;     /* ms; 0: none */

@@ -132,6 +132,14 @@ static uint32_t number_of(const struct event *e)
 	return (uint32_t)get_number(e->value, 2, 0);
 }
 
+/* The first event to a server that is there: out, and not acknowledged yet. */
+static void send_first(struct event *e)
+{
+	server_start();
+	push(1);
+	assert_true(server_take(e));
+}
+
 /* When the next timer would end a wait; UINT64_MAX: never. */
 static uint64_t next_timer(void)
 {
@@ -321,9 +329,7 @@ static void oversized_answer(void **state)
 	struct event e;
 
 	(void)state;
-	server_start();
-	push(1);
-	assert_true(server_take(&e));
+	send_first(&e);
 	put_header(header, FRAME_DATA_MAX + 1, 1, FRAME_RESPONSE);
 	memset(header + FRAME_HEADER, 0xff, 40);
 	assert_int_equal(send(client, header, sizeof(header), 0), sizeof(header));
@@ -385,9 +391,7 @@ static void hang_up_idle_is_no_failure(void **state)
 	struct event e;
 
 	(void)state;
-	server_start();
-	push(1);
-	assert_true(server_take(&e));
+	send_first(&e);
 	server_accepts(e.stream);
 	turn();
 	server_stop();
@@ -515,9 +519,7 @@ static void hang_up_idle(void **state)
 	struct event e;
 
 	(void)state;
-	server_start();
-	push(1);
-	assert_true(server_take(&e));
+	send_first(&e);
 	server_accepts(e.stream);
 	turn();
 	server_stop();
@@ -579,9 +581,7 @@ static void nonsense_is_refusal(void **state)
 	struct event e;
 
 	(void)state;
-	server_start();
-	push(1);
-	assert_true(server_take(&e));
+	send_first(&e);
 	server_say(e.stream, FRAME_RESPONSE, VIEW("\x0a\xff"));
 	turn();
 	assert_false(event_idle());
@@ -902,9 +902,7 @@ static void answer_is_left_till_later(void **state)
 	struct event e;
 
 	(void)state;
-	server_start();
-	push(1);
-	assert_true(server_take(&e));
+	send_first(&e);
 	server_accepts(1);
 	for (int i = 0; i < 3; i++)
 		lazy_turn();
@@ -924,9 +922,7 @@ static void late_answer_is_watched_for(void **state)
 	struct event e;
 
 	(void)state;
-	server_start();
-	push(1);
-	assert_true(server_take(&e));
+	send_first(&e);
 	advance(LINGER_MS);
 	lazy_turn();
 	assert_true(watched());
@@ -943,9 +939,7 @@ static void next_event_reads_answer(void **state)
 	struct event e;
 
 	(void)state;
-	server_start();
-	push(1);
-	assert_true(server_take(&e));
+	send_first(&e);
 	server_accepts(1);
 	lazy_turn();
 	push(2);
@@ -990,9 +984,7 @@ static void broken_connection_is_noticed(void **state)
 	struct event e;
 
 	(void)state;
-	server_start();
-	push(1);
-	assert_true(server_take(&e));
+	send_first(&e);
 	fd_close(&client);
 	lazy_turn();
 	assert_true(server_take(&e));
@@ -1014,9 +1006,7 @@ static void answer_waits_for_us(void **state)
 	struct event e;
 
 	(void)state;
-	server_start();
-	push(1);
-	assert_true(server_take(&e));
+	send_first(&e);
 	server_accepts(1);
 	advance(2 * ANSWER_MS);
 	lazy_turn();
@@ -1030,9 +1020,7 @@ static void answer_is_watched_for_at_the_end(void **state)
 	struct event e;
 
 	(void)state;
-	server_start();
-	push(1);
-	assert_true(server_take(&e));
+	send_first(&e);
 	assert_false(watched());
 	event_watch();
 	assert_true(watched());
