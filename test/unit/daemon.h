@@ -268,11 +268,13 @@ static inline const char *calls(void)
 static char program[512]; /* this one */
 
 /* Makes a process for the runtime, whose script calls this program as `--orphan SCRIPT PIDFILE`, and
- * leaves it to the shim: a shell would reap it itself, if it ends soon. */
+ * leaves it to the shim: a shell would reap it itself, if it ends soon. Its pid is told when it is no
+ * emulator any more: one may lose a signal on the way through execve(2), as valgrind does. */
 static inline void daemon_main_begins(int argc, char **argv)
 {
 	pid_t pid;
 	char text[16];
+	int ends[2];
 
 	if (argc < 4 || strcmp(argv[1], "--orphan") != 0) {
 		const char *emulator = getenv("EMULATOR"); /* this is another machine's program */
@@ -284,11 +286,16 @@ static inline void daemon_main_begins(int argc, char **argv)
 		close_others();
 		return;
 	}
+	if (pipe2(ends, O_CLOEXEC) < 0)
+		_exit(1);
 	pid = fork();
 	if (pid == 0) {
 		execl("/bin/sh", "sh", argv[2], NULL);
 		_exit(127);
 	}
+	close(ends[1]);
+	if (read(ends[0], text, 1) < 0) /* its end */
+		_exit(1);
 	snprintf(text, sizeof(text), "%d", (int)pid);
 	_exit(pid < 0 || file_write(argv[3], view_of(text), 0644) < 0);
 }
