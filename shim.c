@@ -450,7 +450,7 @@ static void daemon_main(void)
 	event_init(getenv("TTRPC_ADDRESS"));
 	self.no_pivot = root_cannot_pivot();
 	if (self.no_pivot)
-		log_line(LOG_INFO,
+		log_line(LOG_DEBUG,
 			 "the root file system cannot pivot: containers are made with --no-pivot");
 	while (!loop_terminate && !(task_shutdown && (self.v1 || container_count() == 0)) &&
 	       !abandoned())
