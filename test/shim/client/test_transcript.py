@@ -79,11 +79,10 @@ def main():
     parser.add_argument("names", nargs="*")
     args = parser.parse_args()
     if shim.RUNTIME != "runc":
-        print("1..0 # SKIP the differences are those with runc")
+        print("1..1\nok 1 # SKIP the differences are those with runc")
         return 0
     if not os.path.exists(shim.GO_SHIM):
-        print(f"1..0 # SKIP no {shim.GO_SHIM} to compare with")
-        return 0
+        sys.exit(f"no {shim.GO_SHIM} to compare with: make deps")
     names = args.names or list(transcript.SCENARIOS)
     same = shim.is_go(shim.SHIM)
     failed = 0

@@ -129,6 +129,9 @@ end_some() { # PREFIX
 	ctr container rm "$ID-2" "$ID-4"
 }
 
-bundle_gone() { ! compgen -G "$LAB/state/*/$NS/*$1" >/dev/null; } # ID, also by its hidden name
+# ID; also by the hidden name that containerd gives it first: killed then, it leaves that for ever.
+bundle_gone() {
+	! compgen -G "$LAB/state/*/$NS/$1" >/dev/null && ! compgen -G "$LAB/state/*/$NS/.$1" >/dev/null
+}
 
 swap_shim() { ln -sf "$(realpath "$1")" "$LAB/bin/containerd-shim-runc-v2"; } # SHIM
