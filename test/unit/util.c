@@ -596,7 +596,7 @@ static void on_alarm(int sig)
 static void write_all_goes_on(void **state)
 {
 	static char content[1 << 20];
-	struct sigaction sa = {.sa_handler = on_alarm}, old;
+	struct sigaction sa = {.sa_handler = on_alarm};
 	struct itimerval often = {{0, 1000}, {0, 1000}}, never = {{0, 0}, {0, 0}};
 	int fds[2], status;
 	pid_t pid;
@@ -617,11 +617,11 @@ static void write_all_goes_on(void **state)
 		_exit(len != sizeof(got) || memcmp(got, content, len) != 0);
 	}
 	close(fds[0]);
-	sigaction(SIGALRM, &sa, &old);
+	sigaction(SIGALRM, &sa, NULL);
 	setitimer(ITIMER_REAL, &often, NULL);
 	assert_int_equal(write_all(fds[1], (struct view){content, sizeof(content)}), 0);
 	setitimer(ITIMER_REAL, &never, NULL);
-	sigaction(SIGALRM, &old, NULL);
+	signal(SIGALRM, SIG_IGN); /* valgrind may hold one back still */
 	close(fds[1]);
 	assert_int_equal(waitpid(pid, &status, 0), pid);
 	assert_int_equal(status, 0);
