@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * planted.c - two errors, by which test/run sees that errors are seen: `planted address` writes
+ * planted.c - two errors, by which test/asan/errors sees that errors are seen: `planted address` writes
  * behind a table, `planted undefined` adds up more than there is room for. Its exit status is 0
  * if that has passed unnoticed.
  */
