@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * daemon.h - a whole daemon in the world of the fuzz targets: its loop, its clients, a containerd
- * that takes events, a runtime whose every call lasts until the input ends it, and the oracle.
+ * daemon.h - a whole daemon (../daemon.h) in the world of the fuzz targets: a runtime whose every call
+ * lasts until the input ends it, and the oracle.
  *
  * The oracle holds for any input (contract 3.7 and 4):
  *  - every request has one reply, unless its connection is closed; a Wait when its process has
@@ -13,8 +13,8 @@
  *  - when everybody has done his part, the daemon comes to rest, every container can be deleted,
  *    and then nothing is left: no request, no container, no descriptor, no page of memory.
  */
-#ifndef DAEMON_H
-#define DAEMON_H
+#ifndef FUZZ_DAEMON_H
+#define FUZZ_DAEMON_H
 
 #include <dirent.h>
 #include <errno.h>
@@ -35,7 +35,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "wire.h"
+#include "world.h"
 
 /* The loop as it is on machines without instructions of our own for it. */
 #undef __x86_64__
@@ -45,12 +45,7 @@
 #include "../../runtime.c"
 #undef vfork
 
-#define main shim_main
-int shim_main(int argc, char **argv);
-#include "../../shim.c"
-#undef main
-
-extern const char *cgroup_prefix;
+#include "../daemon.h"
 
 /* ---- what containerd is told ---- */
 
@@ -148,171 +143,22 @@ static void note_delete(struct view id)
 
 static bool judging, benign;
 
-static void note_event(struct view request)
+static void on_news(const struct news *n)
 {
-	struct view any = get_bytes(get_bytes(get_bytes(request, 3), 1), 4);
-	struct view name = get_bytes(any, 1), e = get_bytes(any, 2), id = get_bytes(e, 1);
-
-	view_cut(&name, '.');
-	view_cut(&name, '.');
-	if (view_is(name, "TaskCreate"))
-		note_create(id, (uint32_t)get_number(e, 6));
-	else if (view_is(name, "TaskStart"))
-		note_start(id, (uint32_t)get_number(e, 2), false);
-	else if (view_is(name, "TaskExecStarted"))
-		note_start(id, (uint32_t)get_number(e, 3), true);
-	else if (view_is(name, "TaskExit"))
-		note_exit_event(id, get_bytes(e, 2), (uint32_t)get_number(e, 3),
-				(uint32_t)get_number(e, 4));
-	else if (view_is(name, "TaskDelete"))
-		note_delete(id);
+	if (!judging)
+		return;
+	if (strcmp(n->topic, "create") == 0)
+		note_create(n->id, n->pid);
+	else if (strcmp(n->topic, "start") == 0)
+		note_start(n->id, n->pid, false);
+	else if (strcmp(n->topic, "exec-started") == 0)
+		note_start(n->id, n->pid, true);
+	else if (strcmp(n->topic, "exit") == 0)
+		note_exit_event(n->id, n->exec, n->pid, n->status);
+	else if (strcmp(n->topic, "delete") == 0)
+		note_delete(n->id);
 	else
-		instance_of(id);
-}
-
-/* ---- containerd ---- */
-
-enum { EVENTS_TAKEN, EVENTS_HELD, EVENTS_DROPPED };
-
-static struct peer containerd = {.fd = -1};
-static int events_listener = -1;
-static uint8_t events_mode;
-
-static void take_event(const struct frame *f)
-{
-	char header[FRAME_HEADER];
-
-	if (judging)
-		note_event(f->data);
-	put_header(header, 0, f->stream, FRAME_RESPONSE);
-	CHECK(world_real_write(containerd.fd, header, sizeof(header)) == sizeof(header), "answer");
-}
-
-static void containerd_turn(void)
-{
-	struct pollfd gone;
-	size_t used = 0;
-	struct frame f;
-
-	if (events_mode == EVENTS_HELD)
-		return;
-	if (events_mode == EVENTS_DROPPED)
-		fd_close(&containerd.fd); /* with whatever it has not read */
-	while (containerd.fd < 0) {
-		containerd.fd = accept4(events_listener, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
-		containerd.len = 0;
-		if (containerd.fd < 0)
-			return;
-		if (events_mode == EVENTS_DROPPED)
-			fd_close(&containerd.fd);
-	}
-	/* The shim has given up on this one; what is in it comes again. */
-	gone = (struct pollfd){containerd.fd, POLLRDHUP, 0};
-	if ((poll(&gone, 1, 0) == 1 && gone.revents) || !peer_receive(&containerd)) {
-		fd_close(&containerd.fd);
-		return;
-	}
-	while (peer_frame(&containerd, &used, &f))
-		take_event(&f);
-}
-
-/* ---- clients ---- */
-
-#define CLIENTS 4
-#define ASKS_MAX 1024
-
-enum { CLIENT_A, CLIENT_B, CLIENT_RAW, CLIENT_JUDGE };
-
-static struct client {
-	struct peer peer;
-	uint32_t stream;
-	bool reads;
-} clients[CLIENTS];
-
-static struct ask {
-	uint8_t client;
-	uint32_t stream;
-	const char *method;
-	const char *id, *exec; /* whom it is about; NULL: not known, or an init */
-	bool answered, gone;   /* its connection is closed */
-	unsigned int code;
-} asks[ASKS_MAX];
-static unsigned int ask_count;
-
-static void client_close(unsigned int c)
-{
-	benign &= clients[c].peer.fd < 0;
-	fd_close(&clients[c].peer.fd);
-	for (unsigned int i = 0; i < ask_count; i++)
-		if (asks[i].client == c)
-			asks[i].gone = true;
-}
-
-static void client_open(unsigned int c)
-{
-	if (clients[c].peer.fd >= 0)
-		return;
-	clients[c].peer.fd = unix_connect("/w/socket");
-	clients[c].peer.len = 0;
-	clients[c].stream = UINT32_MAX;
-	clients[c].reads = true;
-}
-
-static void client_write(unsigned int c, const char *at, size_t len)
-{
-	client_open(c);
-	if (clients[c].peer.fd >= 0 && len > 0 &&
-	    world_real_write(clients[c].peer.fd, at, len) != (ssize_t)len)
-		client_close(c); /* it sends more than the daemon reads */
-}
-
-static struct ask *ask(unsigned int c, const char *method, struct view payload, uint64_t timeout_ms)
-{
-	static char buf[1 << 15];
-	struct ask *a = &asks[ask_count];
-
-	CHECK(payload.len < sizeof(buf) - 256, "a request of %zu bytes", payload.len);
-	client_open(c);
-	if (clients[c].peer.fd < 0 || ask_count == ASKS_MAX)
-		return NULL;
-	clients[c].stream += 2;
-	*a = (struct ask){.client = (uint8_t)c, .stream = clients[c].stream, .method = method};
-	ask_count++;
-	client_write(c, buf, put_request(buf, a->stream, method, payload, timeout_ms));
-	return a;
-}
-
-static void note_reply(unsigned int c, const struct frame *f)
-{
-	CHECK(f->type == FRAME_RESPONSE, "a frame of type %d", f->type);
-	for (unsigned int i = 0; i < ask_count; i++) {
-		struct ask *a = &asks[i];
-
-		if (a->client != c || a->gone || a->stream != f->stream)
-			continue;
-		CHECK(!a->answered, "%s: answered twice", a->method);
-		a->answered = true;
-		a->code = (unsigned int)get_number(get_bytes(f->data, 1), 1);
-		return;
-	}
-	CHECK(c == CLIENT_RAW, "a reply to stream %u, where nobody has asked", f->stream);
-}
-
-static void client_turn(unsigned int c)
-{
-	struct client *cl = &clients[c];
-	size_t used = 0;
-	struct frame f;
-
-	if (cl->peer.fd < 0 || !cl->reads)
-		return;
-	if (!peer_receive(&cl->peer)) {
-		CHECK(c == CLIENT_RAW, "the daemon has closed a connection");
-		client_close(c);
-		return;
-	}
-	while (peer_frame(&cl->peer, &used, &f))
-		note_reply(c, &f);
+		instance_of(n->id);
 }
 
 /* ---- the runtime ---- */
@@ -364,7 +210,7 @@ static void hand_over(const char *path, enum outcome outcome)
 {
 	int fd = outcome == OUTCOME_GARBAGE ? memfd_create("x", MFD_CLOEXEC)
 					    : posix_openpt(O_RDWR | O_NOCTTY | O_CLOEXEC);
-	int to = unix_connect(path);
+	int to = unix_connect(path, SOCK_NONBLOCK);
 	union {
 		struct cmsghdr align;
 		char space[CMSG_SPACE(sizeof(int))];
@@ -494,13 +340,6 @@ static void ends_turn(void)
 
 static bool stopped; /* the daemon has been told to end, and did */
 
-static void peers_turn(void)
-{
-	containerd_turn();
-	for (unsigned int c = 0; c < CLIENTS; c++)
-		client_turn(c);
-}
-
 static void daemon_turn(void)
 {
 	if (stopped)
@@ -546,17 +385,6 @@ static void settle(void)
 
 /* ---- the frame of each input ---- */
 
-static struct view the_name(char *buf, size_t cap, const char *id, const char *exec)
-{
-	struct text t = {.at = buf, .cap = cap};
-	char field[256];
-
-	text_add(&t, (struct view){field, put_bytes(field, 1, view_of(id))});
-	if (exec)
-		text_add(&t, (struct view){field, put_bytes(field, 2, view_of(exec))});
-	return (struct view){buf, t.len};
-}
-
 /* Every process' cgroup is that one. */
 static void make_cgroup(void)
 {
@@ -579,48 +407,48 @@ static void daemon_begin(void)
 			world_fifo(fifos[i]);
 		for (size_t i = 0; i < COUNT(dirs); i++)
 			world_dir(dirs[i]);
-		for (unsigned int c = 0; c < CLIENTS; c++)
-			clients[c].peer.fd = -1;
 		is_made = true;
 	}
 	world_begin();
 	world.meanwhile = peers_turn;
 	make_cgroup();
 	log_debug = getenv("FUZZ_LOG") != NULL;
-	self.namespace = "ns";
-	self.runtime = "/w/runtime/runc";
-	strcpy(self.socket_dir, "/w");
-	cgroup_prefix = "/w";
 	now = world.clock_ms;
 	memset(told, 0, sizeof(told));
-	instance_count = ask_count = 0;
+	instance_count = 0;
 	judging = benign = true;
-	next_private = stopped = loop_child = task_shutdown = task_closed = false;
-	events_mode = EVENTS_TAKEN;
-	events_listener = unix_listen("/w/events");
-	event_init("/w/events");
-	server_listen(unix_listen("/w/socket"), "/w/socket");
-	client_open(CLIENT_JUDGE); /* later it may be too late */
+	next_private = stopped = false;
+	daemon_open("/w", "/w/runtime/runc");
+	client_connect(CLIENT_JUDGE); /* later it may be too late */
+}
+
+static void ask_about(unsigned int client, const char *method, const char *id, const char *exec,
+		      int64_t timeout_ms)
+{
+	char buf[512];
+	struct ask *a = client_ask(client, method, (struct view){buf, put_who(buf, id, exec)},
+				   timeout_ms);
+
+	if (a) {
+		a->id = id;
+		a->exec = exec;
+	}
 }
 
 /* What nobody has deleted so far. */
 static void delete_all(void)
 {
-	char buf[512];
-
 	for (unsigned int i = 0; i < PROC_MAX && !stopped; i++) {
 		const struct proc *p = &slots.procs[i];
 
 		if (p->used && p->is_exec)
-			ask(CLIENT_JUDGE, "Delete",
-			    the_name(buf, sizeof(buf), slots.containers[p->container].id, p->id),
-			    0);
+			ask_about(CLIENT_JUDGE, "Delete", slots.containers[p->container].id, p->id,
+				  0);
 	}
 	settle();
 	for (unsigned int i = 0; i < CONTAINER_MAX && !stopped; i++)
 		if (slots.containers[i].used)
-			ask(CLIENT_JUDGE, "Delete",
-			    the_name(buf, sizeof(buf), slots.containers[i].id, NULL), 0);
+			ask_about(CLIENT_JUDGE, "Delete", slots.containers[i].id, NULL, 0);
 	settle();
 }
 
@@ -649,7 +477,7 @@ static void judge(void)
 		const struct ask *a = &asks[i];
 
 		CHECK(a->answered || a->gone, "%s: no answer", a->method);
-		CHECK(!benign || world_actor_count > WORLD_PIDS / 2 ||
+		CHECK(!benign || clients_gone > 0 || world_actor_count > WORLD_PIDS / 2 ||
 			      strcmp(a->method, "Create") != 0 || a->code == 0 ||
 			      a->code == CODE_ALREADY_EXISTS || a->gone,
 		      "Create: code %u", a->code);
@@ -674,7 +502,7 @@ static void daemon_end(void)
 		judge_waits();
 		delete_all();
 		if (!stopped)
-			ask(CLIENT_JUDGE, "Shutdown", (struct view){0}, 0);
+			client_ask(CLIENT_JUDGE, "Shutdown", (struct view){0}, 0);
 		settle();
 		CHECK(stopped, "the daemon does not end");
 		judge();
@@ -684,21 +512,15 @@ static void daemon_end(void)
 	CHECK(early || event_idle(), "events are left");
 	/* The end of its process: whatever was not read by then is lost. */
 	judging = stopped = task_shutdown = false;
-	for (unsigned int c = 0; c < CLIENTS; c++)
-		client_close(c);
-	for (unsigned int i = 0; i < OP_MAX; i++)
-		if (ops[i].step)
-			op_done(&ops[i], NULL, NULL);
+	daemon_abandon();
 	world.hung_up = true;
 	for (int i = 0; i < 3; i++)
 		daemon_turn();
 	world.hung_up = false;
 	settle();
-	fd_close(&containerd.fd);
-	fd_close(&events_listener);
+	daemon_close();
 	for (size_t i = 0; i < COUNT(ends); i++)
 		fd_close(&ends[i]);
-	server_close();
 	cgroup_forget();
 	world_end();
 }

@@ -12,7 +12,9 @@
 
 #include "events.pb.h"
 #include "ttrpc.pb.h"
-#include "wire.h"
+#include "world.h"
+
+#include "../wire.h"
 
 #define INPUT_MAX 65536
 #define SEEN_MAX (INPUT_MAX / FRAME_HEADER + 1)
@@ -82,9 +84,8 @@ static void fuzz_server(struct view in)
 	size_t all = in.len;
 	bool moved = true;
 
-	server_listen(unix_listen("/w/socket"), "/w/socket");
-	peer.fd = unix_connect("/w/socket");
-	peer.len = 0;
+	server_listen(unix_listen("/w/socket", SOCK_NONBLOCK), "/w/socket");
+	peer_open(&peer, unix_connect("/w/socket", SOCK_NONBLOCK));
 	server_accept();
 	while (moved || world.received < all) {
 		ssize_t n = in.len > 0 ? world_real_write(peer.fd, in.at, in.len) : 0;
@@ -111,7 +112,7 @@ static void fuzz_server(struct view in)
 	}
 	CHECK(!next_expected(count, &requests, true), "a request was lost");
 	CHECK(!next_expected(count, &replies, false), "a reply was lost");
-	fd_close(&peer.fd);
+	peer_close(&peer);
 	server_receive(0, POLLIN);
 	server_sweep();
 	server_close();
@@ -130,17 +131,16 @@ static void take_events(int listener)
 	struct frame f;
 
 	if (containerd.fd < 0) {
-		containerd.fd = accept4(listener, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
-		containerd.len = 0;
+		peer_open(&containerd, accept4(listener, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC));
 	}
 	if (containerd.fd >= 0 && !peer_receive(&containerd))
-		fd_close(&containerd.fd);
+		peer_close(&containerd);
 	while (containerd.fd >= 0 && peer_frame(&containerd, &used, &f)) {
-		struct view any = get_bytes(get_bytes(get_bytes(f.data, 3), 1), 4);
-		unsigned int number = (unsigned int)get_number(get_bytes(any, 2), 2);
+		unsigned int number;
 
 		if (f.type != FRAME_REQUEST)
 			continue; /* a complaint about an answer that was too long */
+		number = news_of(get_bytes(f.data, 3)).pid;
 		CHECK(number == newest || number == newest + 1 || (forged && number > newest),
 		      "event %u after event %u", number, newest);
 		newest = number;
@@ -150,14 +150,14 @@ static void take_events(int listener)
 
 static void answer(unsigned int code)
 {
-	char buf[64], status[16];
-	size_t n = put_number(status, 1, code);
+	char buf[64];
+	size_t n = code ? put_number(buf + FRAME_HEADER, 1, code) : 0;
 
 	if (containerd.fd < 0 || !asked)
 		return;
-	n = put_bytes(buf + FRAME_HEADER, 1, (struct view){status, n});
-	put_header(buf, code ? (uint32_t)n : 0, asked, FRAME_RESPONSE);
-	world_real_write(containerd.fd, buf, FRAME_HEADER + (code ? n : 0));
+	n = code ? put_inside(buf + FRAME_HEADER, 1, n) : 0;
+	put_header(buf, (uint32_t)n, asked, FRAME_RESPONSE);
+	peer_send(&containerd, buf, FRAME_HEADER + n);
 	asked = 0;
 }
 
@@ -170,7 +170,7 @@ static void step(void)
 
 static void fuzz_events(struct view in)
 {
-	int listener = unix_listen("/w/events");
+	int listener = unix_listen("/w/events", SOCK_NONBLOCK);
 	uint32_t pushed = 0;
 
 	event_init("unix:///w/events");
@@ -192,7 +192,7 @@ static void fuzz_events(struct view in)
 			answer(take(&in));
 			break;
 		case 3:
-			fd_close(&containerd.fd);
+			peer_close(&containerd);
 			break;
 		case 4:
 			world.clock_ms += 100 * (uint64_t)take(&in);
@@ -212,7 +212,7 @@ static void fuzz_events(struct view in)
 		step();
 	}
 	/* Now containerd behaves: everything comes, but for what it has seen and refused. */
-	fd_close(&containerd.fd);
+	peer_close(&containerd);
 	world.recv_max = world.send_max = 0;
 	for (int i = 0; !event_idle(); i++) {
 		CHECK(i < 10000, "events are stuck");
@@ -227,7 +227,7 @@ static void fuzz_events(struct view in)
 		world.clock_ms += 10000;
 		step();
 	}
-	fd_close(&containerd.fd);
+	peer_close(&containerd);
 	fd_close(&listener);
 }
 

@@ -17,7 +17,7 @@ static void ask_now(const char *method, struct view payload, enum outcome outcom
 {
 	struct actor *a;
 
-	ask(CLIENT_A, method, payload, 0);
+	client_ask(CLIENT_A, method, payload, 0);
 	for (int i = 0; i < 5; i++) {
 		daemon_turn();
 		while ((a = actor_number(0, false)))
@@ -26,29 +26,34 @@ static void ask_now(const char *method, struct view payload, enum outcome outcom
 	daemon_turn();
 }
 
+static void ask_now_about(const char *method, const char *exec)
+{
+	char buf[64];
+
+	ask_now(method, (struct view){buf, put_who(buf, "a", exec)}, OUTCOME_GOOD);
+}
+
 static void prepare(uint8_t state)
 {
 	char buf[256];
-	size_t n = put_bytes(buf, 1, VIEW("a"));
+	size_t n = put_create(buf, "a", "/w/a", (struct streams){0});
 
 	if (state == 0)
 		return;
-	n += put_bytes(buf + n, 2, VIEW("/w/a"));
 	if (state == 6)
-		n += put_bytes(buf + n, 8, VIEW("/w/image"));
+		n += put_image(buf + n, "/w/image");
 	ask_now("Create", (struct view){buf, n}, OUTCOME_GOOD);
 	if (state == 1 || state == 6)
 		return;
-	ask_now("Start", the_name(buf, sizeof(buf), "a", NULL), OUTCOME_GOOD);
-	if (state >= 3 && state != 7) {
-		n = the_name(buf, sizeof(buf), "a", "x").len;
-		n += put_bytes(buf + n, 7, VIEW("\x12\x02{}"));
-		ask_now("Exec", (struct view){buf, n}, OUTCOME_GOOD);
-	}
+	ask_now_about("Start", NULL);
+	if (state >= 3 && state != 7)
+		ask_now("Exec",
+			(struct view){buf, put_exec(buf, "a", "x", (struct streams){0}, "{}")},
+			OUTCOME_GOOD);
 	if (state == 4)
-		ask_now("Start", the_name(buf, sizeof(buf), "a", "x"), OUTCOME_GOOD);
+		ask_now_about("Start", "x");
 	if (state == 5)
-		ask_now("Pause", the_name(buf, sizeof(buf), "a", NULL), OUTCOME_GOOD);
+		ask_now_about("Pause", NULL);
 	if (state == 7) {
 		world_actor_end(actor_number(0, true), 0);
 		daemon_turn();

@@ -12,7 +12,7 @@
 
 static const char *const ids[] = {"a", "b"};
 static const char *const execs[] = {NULL, "x", "y", "z"};
-static const char *const outputs[] = {"",
+static const char *const outputs[] = {NULL,
 				      "/w/out0",
 				      "/w/out1",
 				      "file:///w/file",
@@ -24,7 +24,7 @@ static const char *const outputs[] = {"",
 /* Client, deadline and name in two bytes. */
 struct head {
 	unsigned int client;
-	uint64_t timeout_ms;
+	int64_t timeout_ms;
 	const char *id, *exec;
 };
 
@@ -37,72 +37,53 @@ static struct head take_head(struct view *in)
 	return (struct head){b & 1, timeouts[b >> 1 & 7], ids[a & 1], execs[a >> 1 & 3]};
 }
 
-static void ask_about(struct view *in, const char *method)
+static void ask_next(struct view *in, const char *method)
 {
 	struct head h = take_head(in);
-	char buf[512];
-	struct ask *a;
 
-	a = ask(h.client, method, the_name(buf, sizeof(buf), h.id, h.exec), h.timeout_ms);
-	if (a) {
-		a->id = h.id;
-		a->exec = h.exec;
-	}
+	ask_about(h.client, method, h.id, h.exec, h.timeout_ms);
 }
 
-/* Streams in a byte: stdin, stdout, stderr, a terminal. */
-static size_t put_streams(char *buf, uint8_t how, unsigned int terminal, unsigned int in,
-			  unsigned int out, unsigned int err)
+/* In a byte, of which the lowest bit is stdin, then the number of stdout. */
+static struct streams take_streams(struct view *in)
 {
-	size_t n = 0;
+	uint8_t how = take(in);
 
-	if (how & 1)
-		n += put_bytes(buf + n, in, VIEW("/w/in"));
-	if (how >> 1 & 7)
-		n += put_bytes(buf + n, out, view_of(outputs[how >> 1 & 7]));
-	if (how & 16)
-		n += put_bytes(buf + n, err, VIEW("/w/err"));
-	if (how & 32)
-		n += put_number(buf + n, terminal, 1);
-	return n;
+	return (struct streams){how & 32, how & 1 ? "/w/in" : NULL, outputs[how >> 1 & 7],
+				how & 16 ? "/w/err" : NULL};
 }
 
 static void ask_create(struct view *in)
 {
 	static const char private[] = "{\"linux\":{\"namespaces\":[{\"type\":\"pid\"}]}}";
 	struct head h = take_head(in);
-	uint8_t streams = take(in), more = take(in);
-	char buf[1024], mount[256], path[64];
-	size_t n = put_bytes(buf, 1, view_of(h.id)), len;
+	struct streams streams = take_streams(in);
+	uint8_t more = take(in);
+	char buf[1024], path[64];
+	size_t n;
 
-	benign &= (streams & ~1) == 0; /* others may not be there */
+	benign &= !streams.out && !streams.err && !streams.terminal; /* others may not be there */
 	snprintf(path, sizeof(path), "/w/%s", h.id);
-	n += put_bytes(buf + n, 2, view_of(path));
-	n += put_streams(buf + n, streams, 4, 5, 6, 7);
-	if (more & 1) {
-		len = put_bytes(mount, 1, VIEW("bind"));
-		len += put_bytes(mount + len, 2, VIEW("/w/b"));
-		n += put_bytes(buf + n, 3, (struct view){mount, len});
-	}
+	n = put_create(buf, h.id, path, streams);
+	if (more & 1)
+		n += put_mount(buf + n, "bind", "/w/b", NULL);
 	if (more & 2)
-		n += put_bytes(buf + n, 8, VIEW("/w/image"));
+		n += put_image(buf + n, "/w/image");
 	next_private = more & 4;
 	snprintf(path, sizeof(path), "/w/%s/config.json", h.id);
 	world_file(path, private, next_private ? sizeof(private) - 1 : 0);
-	ask(h.client, "Create", (struct view){buf, n}, h.timeout_ms);
+	client_ask(h.client, "Create", (struct view){buf, n}, h.timeout_ms);
 }
 
 static void ask_exec(struct view *in)
 {
 	struct head h = take_head(in);
-	uint8_t streams = take(in);
+	struct streams streams = take_streams(in);
 	char buf[1024];
-	size_t n = put_bytes(buf, 1, view_of(h.id));
 
-	n += put_bytes(buf + n, 2, view_of(h.exec ? h.exec : "x"));
-	n += put_streams(buf + n, streams, 3, 4, 5, 6);
-	n += put_bytes(buf + n, 7, VIEW("\x12\x02{}"));
-	ask(h.client, "Exec", (struct view){buf, n}, h.timeout_ms);
+	client_ask(h.client, "Exec",
+		   (struct view){buf, put_exec(buf, h.id, h.exec ? h.exec : "x", streams, "{}")},
+		   h.timeout_ms);
 }
 
 static void ask_kill(struct view *in)
@@ -111,12 +92,10 @@ static void ask_kill(struct view *in)
 	struct head h = take_head(in);
 	uint8_t how = take(in);
 	char buf[512];
-	size_t n = the_name(buf, sizeof(buf), h.id, h.exec).len;
 
-	n += put_number(buf + n, 3, signals[how & 3]);
-	if (how & 4)
-		n += put_number(buf + n, 4, 1);
-	ask(h.client, "Kill", (struct view){buf, n}, h.timeout_ms);
+	client_ask(h.client, "Kill",
+		   (struct view){buf, put_kill(buf, h.id, h.exec, signals[how & 3], how & 4)},
+		   h.timeout_ms);
 }
 
 static void ask_about_mode(struct view *in)
@@ -125,7 +104,7 @@ static void ask_about_mode(struct view *in)
 					      "State", "Pids",      "Stats",   "Connect",
 					      "Wait",  "ResizePty", "CloseIO", "Nonsense"};
 
-	ask_about(in, methods[take(in) % COUNT(methods)]);
+	ask_next(in, methods[take(in) % COUNT(methods)]);
 }
 
 static void end_a_run(struct view *in)
@@ -181,6 +160,15 @@ static void logger_word(uint8_t how)
 	fd_close(&a->fds[5]);
 }
 
+static void send_raw(struct view raw)
+{
+	benign = false;
+	client_connect(CLIENT_RAW);
+	if (clients[CLIENT_RAW].peer.fd >= 0 &&
+	    !peer_send(&clients[CLIENT_RAW].peer, raw.at, raw.len))
+		client_close(CLIENT_RAW); /* it sends more than the daemon reads */
+}
+
 static void memory_runs_out(uint8_t how)
 {
 	static const char kills[] = "oom_kill 7\n";
@@ -192,7 +180,6 @@ static void memory_runs_out(uint8_t how)
 static void step(struct view *in)
 {
 	uint8_t what = take(in), how;
-	struct view raw;
 
 	switch (what & 31) {
 	case 0:
@@ -201,11 +188,11 @@ static void step(struct view *in)
 		break;
 	case 2:
 	case 3:
-		ask_about(in, "Start");
+		ask_next(in, "Start");
 		break;
 	case 4:
 	case 5:
-		ask_about(in, "Delete");
+		ask_next(in, "Delete");
 		break;
 	case 6:
 	case 7:
@@ -215,14 +202,14 @@ static void step(struct view *in)
 		ask_kill(in);
 		break;
 	case 9:
-		ask_about(in, "Wait");
+		ask_next(in, "Wait");
 		break;
 	case 10:
 	case 11:
 		ask_about_mode(in);
 		break;
 	case 12:
-		ask_about(in, "Shutdown");
+		ask_next(in, "Shutdown");
 		break;
 	case 13:
 	case 14:
@@ -263,9 +250,7 @@ static void step(struct view *in)
 		logger_word(take(in));
 		break;
 	case 28:
-		benign = false;
-		raw = take_text(in);
-		client_write(CLIENT_RAW, raw.at, raw.len);
+		send_raw(take_text(in));
 		break;
 	case 29:
 		how = take(in);

@@ -10,7 +10,9 @@
 #include <sys/mman.h>
 
 #include "options.pb.h"
-#include "wire.h"
+#include "world.h"
+
+#include "../wire.h"
 
 #include "../../create.c"
 

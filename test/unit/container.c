@@ -9,21 +9,21 @@
 
 static void life_of_a_container(void **state)
 {
-	uint32_t wait;
-	const struct answer *a;
+	struct ask *wait;
+	const struct ask *a;
 
 	(void)state;
 	with_private_pids("c");
 	created("c");
 	wait = ask_about("Wait", "c");
 	assert_ok(ask_about("Start", "c"));
-	assert_null(answered(wait));
+	assert_false(wait->answered);
 	end_process(the_init("c"), SIGTERM);
 	a = assert_ok(wait);
-	assert_int_equal(get_number((struct view){a->payload, a->len}, 1, 0), 143);
-	assert_true(get_number(get_bytes((struct view){a->payload, a->len}, 2), 1, 0) > 1700000000);
+	assert_int_equal(get_number(payload_of(a), 1, 0), 143);
+	assert_true(get_number(get_bytes(payload_of(a), 2), 1, 0) > 1700000000);
 	a = assert_ok(ask_about("Delete", "c"));
-	assert_int_equal(get_number((struct view){a->payload, a->len}, 2, 0), 143);
+	assert_int_equal(get_number(payload_of(a), 2, 0), 143);
 	until(event_idle());
 	assert_string_equal(event_log, "create c;start c;exit c c 143;delete c 143;");
 	assert_int_equal(container_count(), 0);
@@ -44,14 +44,13 @@ static void exit_statuses(void **state)
 	(void)state;
 	for (size_t i = 0; i < COUNT(cases); i++) {
 		char id[8];
-		const struct answer *a;
+		const struct ask *a;
 
 		snprintf(id, sizeof(id), "c%zu", i);
 		make_file("init", cases[i].script, 0644);
 		created(id);
 		a = assert_ok(ask_about("Wait", id));
-		assert_int_equal(get_number((struct view){a->payload, a->len}, 1, 0),
-				 cases[i].status);
+		assert_int_equal(get_number(payload_of(a), 1, 0), cases[i].status);
 	}
 }
 
@@ -65,9 +64,9 @@ static void exit_before_pid_is_known(void **state)
 	runtime_then("create", "while [ -e /proc/$(cat $pid_file) ]; do read x <$D/tick; done");
 	assert_int_equal(mkfifo(in_tmp("tick"), 0600), 0);
 	{
-		uint32_t create = ask_create("c");
+		struct ask *create = ask_create("c");
 
-		until((gate_try("tick"), answered(create)));
+		until((gate_try("tick"), create->answered));
 		assert_ok(create);
 	}
 	assert_ok(ask_about("Wait", "c"));
@@ -82,7 +81,7 @@ static void exit_before_pid_is_known(void **state)
 /* It exits while the runtime starts it: the start is told first. */
 static void exit_after_start(void **state)
 {
-	uint32_t start, wait;
+	struct ask *start, *wait;
 
 	(void)state;
 	with_private_pids("c");
@@ -95,7 +94,7 @@ static void exit_after_start(void **state)
 	until(the_init("c")->exited);
 	for (int i = 0; i < 5; i++)
 		one_turn();
-	assert_null(answered(wait));
+	assert_false(wait->answered);
 	until(event_idle());
 	assert_string_equal(event_log, "create c;");
 	gate_open("start");
@@ -108,7 +107,7 @@ static void exit_after_start(void **state)
 /* The same when the start fails then. */
 static void exit_after_failed_start(void **state)
 {
-	uint32_t start;
+	struct ask *start;
 
 	(void)state;
 	with_private_pids("c");
@@ -128,8 +127,8 @@ static void exit_after_failed_start(void **state)
 
 static void exec_life(void **state)
 {
-	uint32_t wait;
-	const struct answer *a;
+	struct ask *wait;
+	const struct ask *a;
 
 	(void)state;
 	with_private_pids("c");
@@ -139,7 +138,7 @@ static void exec_life(void **state)
 	assert_ok(ask_about("Start", "c/x"));
 	end_process(the_exec("c", "x"), SIGTERM);
 	a = assert_ok(wait);
-	assert_int_equal(get_number((struct view){a->payload, a->len}, 1, 0), 143);
+	assert_int_equal(get_number(payload_of(a), 1, 0), 143);
 	assert_ok(ask_about("Delete", "c/x"));
 	assert_null(the_exec("c", "x"));
 	until(event_idle());
@@ -165,7 +164,7 @@ static void exec_exits_at_once(void **state)
 /* Init goes first: but it is told last, when the last exec has ended. */
 static void init_is_last(void **state)
 {
-	uint32_t wait, wait_x, wait_y;
+	struct ask *wait, *wait_x, *wait_y;
 
 	(void)state;
 	with_private_pids("c");
@@ -182,13 +181,13 @@ static void init_is_last(void **state)
 	until(the_init("c")->exited && the_container("c")->exiting);
 	for (int i = 0; i < 5; i++)
 		one_turn();
-	assert_null(answered(wait));
+	assert_false(wait->answered);
 	/* From now on nothing is started in it. */
 	assert_error(ask_about("Start", "c/never-started"), CODE_FAILED_PRECONDITION,
 		     "container c init process is not running: failed precondition");
 	end_process(the_exec("c", "x"), SIGKILL);
 	assert_ok(wait_x);
-	assert_null(answered(wait));
+	assert_false(wait->answered);
 	end_process(the_exec("c", "y"), SIGTERM);
 	assert_ok(wait_y);
 	assert_ok(wait);
@@ -202,7 +201,7 @@ static void init_is_last(void **state)
 /* An exec that is just being started counts, too; if that fails, it does no more. */
 static void init_waits_for_starting_exec(void **state)
 {
-	uint32_t start, wait;
+	struct ask *start, *wait;
 
 	(void)state;
 	with_private_pids("c");
@@ -217,7 +216,7 @@ static void init_waits_for_starting_exec(void **state)
 	until(the_init("c")->exited && the_container("c")->exiting);
 	for (int i = 0; i < 5; i++)
 		one_turn();
-	assert_null(answered(wait));
+	assert_false(wait->answered);
 	gate_open("exec");
 	assert_error(start, CODE_UNKNOWN, "OCI runtime exec failed: too late");
 	assert_ok(wait);
@@ -265,7 +264,7 @@ static void left_overs_are_killed(void **state)
 /* They are killed before the exit is told, even if that takes its time, or fails. */
 static void left_overs_are_killed_first(void **state)
 {
-	uint32_t wait;
+	struct ask *wait;
 
 	(void)state;
 	started("c");
@@ -276,7 +275,7 @@ static void left_overs_are_killed_first(void **state)
 	until(called("kill"));
 	for (int i = 0; i < 5; i++)
 		one_turn();
-	assert_null(answered(wait));
+	assert_false(wait->answered);
 	gate_open("kill");
 	assert_ok(wait);
 	assert_int_equal(call_count("kill --all c 9"), 1);
@@ -314,24 +313,24 @@ static void exec_exits_while_paused(void **state)
 /* First the event is queued, then the Waits are answered. */
 static void event_before_waits(void **state)
 {
-	uint32_t wait;
+	struct ask *wait;
 
 	(void)state;
 	with_private_pids("c");
 	started("c");
 	until(event_idle());
 	wait = ask_about("Wait", "c");
-	events_held = true;
+	events_mode = EVENTS_HELD;
 	end_process(the_init("c"), SIGKILL);
 	assert_ok(wait);
 	assert_false(event_idle());
 }
 
-/* However many wait, each is told once; and whoever asks later is told at once. */
+/* However many wait, each is told, and once (daemon.h looks after that); and whoever asks later is told at once. */
 static void told_once(void **state)
 {
 	enum { WAITS = 300 };
-	uint32_t waits[WAITS];
+	struct ask *waits[WAITS];
 
 	(void)state;
 	with_private_pids("c");
@@ -349,31 +348,23 @@ static void told_once(void **state)
 		one_turn();
 	until(event_idle());
 	assert_string_equal(event_log, "create c;start c;exit c c 137;");
-	for (int i = 0; i < WAITS; i++) {
-		unsigned int n = 0;
-
-		for (unsigned int k = 0; k < answer_count; k++)
-			n += answers[k].stream == waits[i];
-		assert_int_equal(n, 1);
-	}
 }
 
 /* Created, and deleted before it ever ran: it ends by that, but for its clients it has not exited. */
 static void deleted_before_start(void **state)
 {
-	uint32_t wait;
-	const struct answer *a;
+	struct ask *wait;
+	const struct ask *a;
 
 	(void)state;
 	with_private_pids("c");
 	created("c");
 	wait = ask_about("Wait", "c");
 	a = assert_ok(ask_about("Delete", "c"));
-	assert_int_equal(get_number((struct view){a->payload, a->len}, 2, 0), 0);
-	assert_true((int64_t)get_number(get_bytes((struct view){a->payload, a->len}, 3), 1, 0) ==
-		    SENTINEL_SECONDS);
+	assert_int_equal(get_number(payload_of(a), 2, 0), 0);
+	assert_true((int64_t)get_number(get_bytes(payload_of(a), 3), 1, 0) == SENTINEL_SECONDS);
 	a = assert_ok(wait);
-	assert_int_equal(get_number((struct view){a->payload, a->len}, 1, 0), 0);
+	assert_int_equal(get_number(payload_of(a), 1, 0), 0);
 	until(event_idle());
 	assert_string_equal(event_log, "create c;exit c c 137 never;delete c 0;");
 	assert_int_equal(container_count(), 0);
@@ -382,7 +373,7 @@ static void deleted_before_start(void **state)
 /* A Delete that failed is no reason to tell lies about the exit later. */
 static void exit_after_failed_delete(void **state)
 {
-	const struct answer *a;
+	const struct ask *a;
 
 	(void)state;
 	with_private_pids("c");
@@ -393,7 +384,7 @@ static void exit_after_failed_delete(void **state)
 	assert_ok(ask_about("Start", "c"));
 	end_process(the_init("c"), SIGTERM);
 	a = assert_ok(ask_about("Wait", "c"));
-	assert_int_equal(get_number((struct view){a->payload, a->len}, 1, 0), 143);
+	assert_int_equal(get_number(payload_of(a), 1, 0), 143);
 }
 
 /* A runtime that hangs over the cleaning up, while the container is deleted for lack of patience. */
@@ -401,7 +392,7 @@ static void deleted_while_cleaning(void **state)
 {
 	(void)state;
 	{
-		uint32_t delete;
+		struct ask *delete;
 
 		created("c"); /* its pids are not its own */
 		gate_close("kill");
@@ -411,7 +402,7 @@ static void deleted_while_cleaning(void **state)
 		delete = ask_about("Delete", "c");
 		until(called("kill"));
 		gate_open("behind");
-		until((advance(100), answered(delete)));
+		until((advance(100), delete->answered));
 		assert_ok(delete);
 		/* The runtime that hangs is ended, a moment before this or behind it. */
 		until((advance(100), ops_count() == 0));
@@ -423,7 +414,7 @@ static void deleted_while_exec_starts(void **state)
 {
 	(void)state;
 	{
-		uint32_t delete, start;
+		struct ask *delete, *start;
 
 		with_private_pids("c");
 		created("c");
@@ -433,7 +424,7 @@ static void deleted_while_exec_starts(void **state)
 		until(called("exec"));
 		delete = ask_about("Delete", "c");
 		until(the_init("c")->exited);
-		until((advance(100), answered(delete)));
+		until((advance(100), delete->answered));
 		assert_ok(delete);
 		gate_open("exec");
 		assert_true(await(start)->code != 0);
@@ -465,7 +456,7 @@ static void strangers(void **state)
 static void more_strangers_than_remembered(void **state)
 {
 	enum { STRANGERS = 700 };
-	uint32_t create;
+	struct ask *create;
 	pid_t last = 0;
 
 	(void)state;
@@ -521,7 +512,7 @@ static void wrong_pid_files(void **state)
 
 	(void)state;
 	for (size_t i = 0; i < COUNT(cases); i++) {
-		const struct answer *a;
+		const struct ask *a;
 		char expected[512], id[8];
 
 		snprintf(id, sizeof(id), "c%zu", i);
@@ -559,7 +550,7 @@ static void pid_of_another(void **state)
 
 static void wait_deadline(void **state)
 {
-	uint32_t soon, later, never;
+	struct ask *soon, *later, *never;
 
 	(void)state;
 	started("c");
@@ -570,10 +561,10 @@ static void wait_deadline(void **state)
 	one_turn();
 	advance(1001);
 	assert_error(soon, CODE_DEADLINE_EXCEEDED, "context deadline exceeded");
-	assert_null(answered(later));
+	assert_false(later->answered);
 	advance(4000);
 	assert_error(later, CODE_DEADLINE_EXCEEDED, "context deadline exceeded");
-	assert_null(answered(never));
+	assert_false(never->answered);
 	end_process(the_init("c"), SIGKILL);
 	assert_ok(never);
 }
@@ -581,33 +572,28 @@ static void wait_deadline(void **state)
 /* A client that goes takes its Waits with it, and nobody else's. */
 static void wait_of_one_who_goes(void **state)
 {
-	int other = client, mine;
-	uint32_t wait;
+	struct ask *wait;
 
 	(void)state;
 	started("c");
 	wait = ask_about("Wait", "c");
 	one_turn();
-	mine = client_open();
-	client = mine;
-	last_asked = UINT32_MAX;
+	client = CLIENT_B;
 	for (int i = 0; i < 50; i++)
 		ask_about("Wait", "c");
 	one_turn();
 	one_turn();
-	fd_close(&client);
-	client = other;
+	client_close(CLIENT_B);
+	client = CLIENT_A;
 	for (int i = 0; i < 5; i++)
 		one_turn();
-	answer_count = 0;
 	end_process(the_init("c"), SIGKILL);
 	assert_ok(wait);
-	assert_int_equal(answer_count, 1);
 }
 
 static void waits_full(void **state)
 {
-	uint32_t wait = 0;
+	struct ask *wait = NULL;
 
 	(void)state;
 	started("c");
@@ -616,8 +602,8 @@ static void waits_full(void **state)
 		if (i % 16 == 0)
 			one_turn();
 	}
-	until(!answered(wait));
 	assert_error(ask_about("Wait", "c"), CODE_RESOURCE_EXHAUSTED, "too many waits in one shim");
+	assert_false(wait->answered);
 	end_process(the_init("c"), SIGKILL);
 	assert_ok(wait);
 	assert_ok(ask_about("Wait", "c"));
@@ -626,8 +612,8 @@ static void waits_full(void **state)
 /* A process that is deleted without having run ends its Waits. */
 static void wait_of_deleted_exec(void **state)
 {
-	uint32_t wait;
-	const struct answer *a;
+	struct ask *wait;
+	const struct ask *a;
 
 	(void)state;
 	started("c");
@@ -635,11 +621,10 @@ static void wait_of_deleted_exec(void **state)
 	wait = ask_about("Wait", "c/x");
 	one_turn();
 	a = assert_ok(ask_about("Delete", "c/x"));
-	assert_int_equal(get_number((struct view){a->payload, a->len}, 2, 0), 0);
+	assert_int_equal(get_number(payload_of(a), 2, 0), 0);
 	a = assert_ok(wait);
-	assert_int_equal(get_number((struct view){a->payload, a->len}, 1, 0), 0);
-	assert_true((int64_t)get_number(get_bytes((struct view){a->payload, a->len}, 2), 1, 0) ==
-		    SENTINEL_SECONDS);
+	assert_int_equal(get_number(payload_of(a), 1, 0), 0);
+	assert_true((int64_t)get_number(get_bytes(payload_of(a), 2), 1, 0) == SENTINEL_SECONDS);
 }
 
 /* ---- the tables ---- */

@@ -1,121 +1,33 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * daemon.h - a whole daemon within a unit test: its own loop (shim.c), a client, a containerd that
- * takes events, and a runtime made of a shell script that a test can make fail, hang, or wait.
+ * daemon.h - a whole daemon (../daemon.h) within a unit test: its processes are real, and so is its
+ * runtime, a shell script that a test can make fail, hang, or wait. Only time stands still.
  */
-#ifndef DAEMON_H
-#define DAEMON_H
+#ifndef UNIT_DAEMON_H
+#define UNIT_DAEMON_H
 
 #define UNIT_CLOCK
 #include "unit.h"
 
 #include <sys/prctl.h>
 
-#define main shim_main
-int shim_main(int argc, char **argv);
-#include "../../shim.c"
-#undef main
+#include "../daemon.h"
 
-extern const char
-	*cgroup_prefix; /* of cgroup.c: the host's cgroups are no concern of these tests */
+static char event_log[8192]; /* "start c;exit c x 137;" ... */
 
-/* ---- containerd ---- */
-
-static int events_listener = -1, events_client = -1;
-static bool events_held;     /* it takes them, but acknowledges none */
-static char event_log[8192]; /* "start c 17;exit c x 137;" ... */
-
-static inline void note_event(struct view payload)
+static void on_news(const struct news *n)
 {
-	struct view envelope = get_bytes(payload, 1), any = get_bytes(envelope, 4);
-	struct view topic = get_bytes(envelope, 3), e = get_bytes(any, 2), name = get_bytes(any, 1);
 	struct text t = {.at = event_log, .cap = sizeof(event_log), .len = strlen(event_log)};
 
-	view_cut(&topic, '/');
-	view_cut(&topic, '/');
-	text_add(&t, topic);
-	text_add(&t, VIEW(" "));
-	text_add(&t, get_bytes(e, 1));
-	if (view_is(name, "containerd.events.TaskExit")) {
-		text_add(&t, VIEW(" "));
-		text_add(&t, get_bytes(e, 2));
-		text_printf(&t, " %u", (unsigned int)get_number(e, 4, 0));
-		if ((int64_t)get_number(get_bytes(e, 5), 1, 0) == SENTINEL_SECONDS)
-			text_add(&t, VIEW(" never"));
-	} else if (view_is(name, "containerd.events.TaskDelete")) {
-		text_printf(&t, " %u", (unsigned int)get_number(e, 3, 0));
-	} else if (view_starts(name, "containerd.events.TaskExec")) {
-		text_add(&t, VIEW(" "));
-		text_add(&t, get_bytes(e, 2));
-	}
+	text_printf(&t, "%s %.*s", n->topic, VIEW_FMT(n->id));
+	if (n->exec.len > 0)
+		text_printf(&t, " %.*s", VIEW_FMT(n->exec));
+	if (strcmp(n->topic, "exit") == 0 || strcmp(n->topic, "delete") == 0)
+		text_printf(&t, " %u", n->status);
+	if (strcmp(n->topic, "exit") == 0 && n->exited_at == SENTINEL_SECONDS)
+		text_add(&t, VIEW(" never"));
 	text_add(&t, VIEW(";"));
 	assert_false(t.cut);
-}
-
-static inline void take_events(void)
-{
-	static char buf[1 << 16];
-	char answer[FRAME_HEADER];
-	ssize_t n;
-
-	if (events_client < 0)
-		events_client = accept4(events_listener, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
-	while (!events_held && events_client >= 0 &&
-	       (n = recv(events_client, buf, sizeof(buf), MSG_PEEK)) >= FRAME_HEADER) {
-		size_t len = FRAME_HEADER + get_be32(buf);
-
-		if ((size_t)n < len)
-			break;
-		assert_int_equal(recv(events_client, buf, len, 0), len);
-		note_event(get_bytes((struct view){buf + FRAME_HEADER, len - FRAME_HEADER}, 3));
-		put_header(answer, 0, get_be32(buf + 4), FRAME_RESPONSE);
-		assert_int_equal(send(events_client, answer, FRAME_HEADER, MSG_NOSIGNAL),
-				 FRAME_HEADER);
-	}
-	if (events_client >= 0 && recv(events_client, buf, 1, MSG_PEEK) == 0)
-		fd_close(&events_client);
-}
-
-/* ---- a client ---- */
-
-static int client = -1;
-static uint32_t last_asked;
-
-/* Replies that came, in the order they came. */
-struct answer {
-	uint32_t stream;
-	unsigned int code;
-	char message[512];
-	char payload[512]; /* its beginning */
-	size_t len;        /* of all */
-};
-static struct answer answers[4096];
-static unsigned int answer_count;
-
-static inline void take_answers(void)
-{
-	struct reply r;
-
-	while (client >= 0 && get_reply(client, &r)) {
-		struct answer *a = &answers[answer_count++];
-
-		assert_true(answer_count <= COUNT(answers));
-		assert_true(r.message.len < sizeof(a->message));
-		*a = (struct answer){.stream = r.stream, .code = r.code, .len = r.payload.len};
-		memcpy(a->message, r.message.at ? r.message.at : "", r.message.len);
-		if (r.payload.len > 0)
-			memcpy(a->payload, r.payload.at,
-			       r.payload.len < sizeof(a->payload) ? r.payload.len
-								  : sizeof(a->payload));
-	}
-}
-
-static inline const struct answer *answered(uint32_t stream)
-{
-	for (unsigned int i = 0; i < answer_count; i++)
-		if (answers[i].stream == stream)
-			return &answers[i];
-	return NULL;
 }
 
 /* One turn of the daemon's loop, and of everybody around it. Time stands still. */
@@ -123,8 +35,7 @@ static inline void one_turn(void)
 {
 	loop_timer(now + 20); /* but nobody sleeps for longer than that */
 	turn();
-	take_events();
-	take_answers();
+	peers_turn();
 }
 
 static inline uint64_t real_ms(void)
@@ -138,117 +49,117 @@ static inline uint64_t real_ms(void)
 #define until(condition)                                                                      \
 	do {                                                                                  \
 		for (uint64_t begin_ = real_ms(); !(condition); one_turn())                   \
-			if (real_ms() - begin_ > 30000)                                       \
+			if (real_ms() - begin_ > guard_ms())                                  \
 				fail_msg("in vain: %s\nevents: %s\n", #condition, event_log); \
 	} while (0)
 
-static inline uint32_t ask_within(int64_t timeout_ms, const char *method, const char *payload,
-				  size_t len)
-{
-	char buf[FRAME_HEADER + 2048];
-	size_t n = put_request(buf, last_asked += 2, "containerd.task.v2.Task", method,
-			       (struct view){payload, len});
+/* ---- a client ---- */
 
-	if (timeout_ms) {
-		n += put_number(buf + n, 4, (uint64_t)(timeout_ms * 1000000));
-		put_header(buf, (uint32_t)n - FRAME_HEADER, last_asked, FRAME_REQUEST);
-	}
-	assert_true(n <= sizeof(buf));
-	assert_int_equal(send(client, buf, n, MSG_NOSIGNAL), n);
-	return last_asked;
+static unsigned int client; /* who asks: CLIENT_A, as a rule */
+
+static inline struct ask *ask_within(int64_t timeout_ms, const char *method, const char *payload,
+				     size_t len)
+{
+	struct ask *a = client_ask(client, method, (struct view){payload, len}, timeout_ms);
+
+	assert_non_null(a);
+	assert_false(a->gone);
+	return a;
 }
 
-static inline uint32_t ask(const char *method, const char *payload, size_t len)
+static inline struct ask *ask(const char *method, const char *payload, size_t len)
 {
 	return ask_within(0, method, payload, len);
 }
 
-static inline const struct answer *await(uint32_t stream)
+static inline const struct ask *await(const struct ask *a)
 {
-	until(answered(stream));
-	return answered(stream);
+	until(a->answered);
+	return a;
+}
+
+static inline struct view payload_of(const struct ask *a)
+{
+	assert_true(a->len < sizeof(a->payload));
+	return (struct view){a->payload, a->len};
 }
 
 /* "c" is a container, "c/x" an exec. */
-static inline size_t put_ids(char *buf, const char *who)
-{
-	struct view exec = view_of(who), id = view_cut(&exec, '/');
-	size_t n = put_bytes(buf, 1, id);
+struct who {
+	char id[128], exec[128];
+};
 
-	return exec.len > 0 ? n + put_bytes(buf + n, 2, exec) : n;
+static inline struct who who_is(const char *name)
+{
+	struct view exec = view_of(name), id = view_cut(&exec, '/');
+	struct who who;
+
+	get_text(who.id, sizeof(who.id), id);
+	get_text(who.exec, sizeof(who.exec), exec);
+	return who;
 }
 
-static inline uint32_t ask_about_within(int64_t timeout_ms, const char *method, const char *who)
+static inline struct ask *ask_about_within(int64_t timeout_ms, const char *method, const char *name)
 {
+	struct who who = who_is(name);
 	char buf[512];
 
-	return ask_within(timeout_ms, method, buf, put_ids(buf, who));
+	return ask_within(timeout_ms, method, buf, put_who(buf, who.id, who.exec));
 }
 
-static inline uint32_t ask_about(const char *method, const char *who)
+static inline struct ask *ask_about(const char *method, const char *name)
 {
-	return ask_about_within(0, method, who);
+	return ask_about_within(0, method, name);
 }
 
-/* `more` are further fields of the request, `options` of its options. */
-static inline uint32_t ask_create_with(int64_t timeout_ms, const char *id, struct view more,
-				       struct view options)
+/* `options` are further fields of its options. */
+static inline struct ask *ask_create_with(int64_t timeout_ms, const char *id,
+					  struct streams streams, struct view options)
 {
-	static char buf[4096], all[2048], any[2048];
-	char bundle[300];
-	size_t n = put_bytes(buf, 1, view_of(id)), len;
+	static char buf[4096], all[2048];
+	size_t n = put_create(buf, id, in_tmp(id), streams), len;
 
-	snprintf(bundle, sizeof(bundle), "%s/%s", tmp, id);
-	mkdir(bundle, 0755);
-	n += put_bytes(buf + n, 2, view_of(bundle));
-	len = put_bytes(all, 7, view_of(in_tmp("root")));
+	mkdir(in_tmp(id), 0755);
+	len = put_text(all, 7, in_tmp("root"));
 	memcpy(all + len, options.at ? options.at : "", options.len);
-	len = put_bytes(any, 2, (struct view){all, len + options.len});
-	len += put_bytes(any + len, 1, VIEW("containerd.runc.v1.Options"));
-	n += put_bytes(buf + n, 10, (struct view){any, len});
-	memcpy(buf + n, more.at ? more.at : "", more.len);
-	return ask_within(timeout_ms, "Create", buf, n + more.len);
+	n += put_options(buf + n, (struct view){all, len + options.len});
+	return ask_within(timeout_ms, "Create", buf, n);
 }
 
-static inline uint32_t ask_create_within(int64_t timeout_ms, const char *id)
+static inline struct ask *ask_create_within(int64_t timeout_ms, const char *id)
 {
-	return ask_create_with(timeout_ms, id, (struct view){0}, (struct view){0});
+	return ask_create_with(timeout_ms, id, (struct streams){0}, (struct view){0});
 }
 
-static inline uint32_t ask_create(const char *id)
+static inline struct ask *ask_create(const char *id)
 {
 	return ask_create_within(0, id);
 }
 
-static inline uint32_t ask_exec(const char *who)
+static inline struct ask *ask_exec(const char *name)
 {
+	struct who who = who_is(name);
 	char buf[512];
-	size_t n = put_ids(buf, who);
 
-	n += put_bytes(buf + n, 7, VIEW("\x12\x0c{\"args\":[1]}"));
-	return ask("Exec", buf, n);
+	return ask("Exec", buf,
+		   put_exec(buf, who.id, who.exec, (struct streams){0}, "{\"args\":[1]}"));
 }
 
-static inline uint32_t ask_kill(const char *who, unsigned int signal, bool all)
+static inline struct ask *ask_kill(const char *name, unsigned int signal, bool all)
 {
+	struct who who = who_is(name);
 	char buf[512];
-	size_t n = put_ids(buf, who);
 
-	n += put_number(buf + n, 3, signal);
-	if (all)
-		n += put_number(buf + n, 4, 1);
-	return ask("Kill", buf, n);
+	return ask("Kill", buf, put_kill(buf, who.id, who.exec, signal, all));
 }
 
-#define assert_ok(stream) assert_answer_(stream, 0, NULL, __FILE__, __LINE__)
-#define assert_error(stream, code, message) \
-	assert_answer_(stream, code, message, __FILE__, __LINE__)
+#define assert_ok(a) assert_answer_(a, 0, NULL, __FILE__, __LINE__)
+#define assert_error(a, code, message) assert_answer_(a, code, message, __FILE__, __LINE__)
 
-static inline const struct answer *assert_answer_(uint32_t stream, unsigned int code,
-						  const char *message, const char *file, int line)
+static inline const struct ask *assert_answer_(const struct ask *a, unsigned int code,
+					       const char *message, const char *file, int line)
 {
-	const struct answer *a = await(stream);
-
+	await(a);
 	if (a->code != code || (message && strcmp(a->message, message) != 0)) {
 		print_error("%s:%d: code %u, \"%s\" instead of code %u, \"%s\"\n", file, line,
 			    a->code, a->message, code, message ? message : "");
@@ -480,46 +391,28 @@ static inline void kill_children(void)
 static inline int daemon_setup(void **state)
 {
 	static char runtime[128];
-	struct sockaddr_un at = {.sun_family = AF_UNIX};
 
 	if (tmp_make(state) < 0)
 		return -1;
 	loop_init();
 	prctl(PR_SET_CHILD_SUBREAPER, 1);
 	snprintf(runtime, sizeof(runtime), "%s", in_tmp("runtime"));
-	self.namespace = "ns";
-	self.runtime = runtime;
-	self.no_pivot = false;
-	snprintf(self.socket_dir, sizeof(self.socket_dir), "%s", tmp);
-	cgroup_prefix = tmp;
 	make_runtime();
-	snprintf(at.sun_path, sizeof(at.sun_path), "%s", in_tmp("events"));
-	events_listener = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-	if (bind(events_listener, (struct sockaddr *)&at, sizeof(at)) < 0 ||
-	    listen(events_listener, 5) < 0)
-		return -1;
-	event_init(at.sun_path);
+	self.no_pivot = false;
+	daemon_open(tmp, runtime);
 	event_watch(); /* time stands still here */
 	event_log[0] = '\0';
-	events_held = false;
-	server_open();
-	client = client_open();
-	last_asked = UINT32_MAX;
-	answer_count = 0;
-	task_shutdown = false;
+	client = CLIENT_A;
+	client_connect(client);
 	one_turn();
 	return 0;
 }
 
 static inline int daemon_teardown(void **state)
 {
-	events_held = false;
-	fd_close(&client);
 	kill_children();
 	/* Everything ends by itself, now that whatever was waited for is over. */
-	for (unsigned int i = 0; i < OP_MAX; i++)
-		if (ops[i].step)
-			op_done(&ops[i], NULL, NULL);
+	daemon_abandon();
 	for (unsigned int i = 0; i < CONTAINER_MAX; i++)
 		if (slots.containers[i].used)
 			container_free(&slots.containers[i]);
@@ -529,9 +422,7 @@ static inline int daemon_teardown(void **state)
 	one_turn();
 	one_turn();
 	kill_children();
-	server_close();
-	fd_close(&events_client);
-	fd_close(&events_listener);
+	daemon_close();
 	return tmp_remove(state);
 }
 

@@ -5,20 +5,16 @@
  */
 #include "daemon.h"
 
-static struct view payload_of(const struct answer *a)
-{
-	return (struct view){a->payload, a->len};
-}
-
 /* ---- requests that are none ---- */
 
-static uint32_t ask_service(const char *service, const char *method, struct view payload)
+static struct ask *ask_service(const char *service, const char *method, struct view payload)
 {
+	struct ask *a = ask_new(client, method);
 	char buf[1024];
-	size_t n = put_request(buf, last_asked += 2, service, method, payload);
 
-	assert_int_equal(send(client, buf, n, MSG_NOSIGNAL), n);
-	return last_asked;
+	assert_true(peer_send(&clients[client].peer, buf,
+			      put_request(buf, a->stream, service, method, payload)));
+	return a;
 }
 
 static void services_and_methods(void **state)
@@ -38,7 +34,7 @@ static void services_and_methods(void **state)
 		     CODE_UNIMPLEMENTED, "method state");
 	for (int v = 2; v <= 3; v++) {
 		char service[64];
-		const struct answer *a;
+		const struct ask *a;
 
 		snprintf(service, sizeof(service), "containerd.task.v%d.Task", v);
 		a = assert_ok(ask_service(service, "Connect", VIEW("\x0a\x01x")));
@@ -54,7 +50,7 @@ static void long_names(void **state)
 
 	(void)state;
 	for (size_t lead = 0; lead < 3; lead++) {
-		const struct answer *a;
+		const struct ask *a;
 
 		memset(name, 'x', lead);
 		for (size_t i = lead; i + 3 < sizeof(name); i += 3)
@@ -119,7 +115,7 @@ static void shutdown_when_empty(void **state)
 
 static void state_fields(void **state)
 {
-	const struct answer *a;
+	const struct ask *a;
 	struct view s;
 
 	(void)state;
@@ -158,12 +154,12 @@ static void options_for_the_runtime(void **state)
 {
 	char options[128], line[512];
 	size_t n = put_number(options, 1, 1); /* no_pivot_root, no_new_keyring, systemd_cgroup */
-	const struct answer *answer;
+	const struct ask *answer;
 
 	(void)state;
 	n += put_number(options + n, 2, 1);
 	n += put_number(options + n, 9, 1);
-	assert_ok(ask_create_with(0, "c", (struct view){0}, (struct view){options, n}));
+	assert_ok(ask_create_with(0, "c", (struct streams){0}, (struct view){options, n}));
 	snprintf(line, sizeof(line),
 		 "create --pid-file %s/init.pid --no-pivot --no-new-keyring --bundle %s c",
 		 in_tmp("c"), in_tmp("c"));
@@ -177,7 +173,7 @@ static void options_for_the_runtime(void **state)
 		 in_tmp("d"), in_tmp("d"));
 	assert_int_equal(call_count(line), 1);
 	n = put_bytes(options, 6, VIEW("/no/such/runtime"));
-	answer = await(ask_create_with(0, "e", (struct view){0}, (struct view){options, n}));
+	answer = await(ask_create_with(0, "e", (struct streams){0}, (struct view){options, n}));
 	assert_int_equal(answer->code, CODE_UNKNOWN);
 	if (!EMULATED())
 		assert_non_null(strstr(answer->message,
@@ -187,40 +183,30 @@ static void options_for_the_runtime(void **state)
 static void options_refused(void **state)
 {
 	char buf[512];
-	size_t n = put_bytes(buf, 1, VIEW("c"));
+	size_t n = put_create(buf, "c", in_tmp("c"), (struct streams){0});
 
 	(void)state;
-	n += put_bytes(buf + n, 2, view_of(in_tmp("c")));
-	n += put_bytes(buf + n, 10, VIEW("\x0a\x08whatever"));
+	n += put_any(buf + n, 10, "whatever", (struct view){0});
 	assert_error(ask("Create", buf, n), CODE_INVALID_ARGUMENT,
 		     "options of type whatever: invalid argument");
 	assert_int_equal(container_count(), 0);
 	assert_false(called("create"));
 }
 
-/* Its streams, as fields of a request. */
-static struct view stdio_fields(const char *out, bool terminal)
-{
-	static char buf[600];
-	size_t n = put_bytes(buf, 6, view_of(out));
-
-	return (struct view){buf, n + (terminal ? put_number(buf + n, 4, 1) : 0)};
-}
-
 /* Nobody reads its output: half a minute is given to whoever may come. */
 static void nobody_reads(void **state)
 {
 	char expected[512];
-	uint32_t create;
+	struct ask *create;
 
 	(void)state;
 	assert_int_equal(mkfifo(in_tmp("out"), 0600), 0);
-	create = ask_create_with(0, "c", stdio_fields(in_tmp("out"), false), (struct view){0});
+	create = ask_create_with(0, "c", (struct streams){.out = in_tmp("out")}, (struct view){0});
 	until(called("create") && ops_count() == 1 && ops[0].run.pid == 0);
 	advance(29000);
 	for (int i = 0; i < 5; i++)
 		one_turn();
-	assert_null(answered(create));
+	assert_false(create->answered);
 	advance(2000);
 	snprintf(expected, sizeof(expected),
 		 "failed to start io pipe copy: unable to copy pipes: containerd-shim: opening w/o "
@@ -231,7 +217,8 @@ static void nobody_reads(void **state)
 	assert_int_equal(call_count("delete --force c"), 1);
 	assert_int_equal(container_count(), 0);
 	/* Or less, if the client has said so. */
-	create = ask_create_with(1000, "c", stdio_fields(in_tmp("out"), false), (struct view){0});
+	create = ask_create_with(1000, "c", (struct streams){.out = in_tmp("out")},
+				 (struct view){0});
 	until(call_count("delete --force c") == 1 && ops_count() == 1 && ops[0].run.pid == 0);
 	advance(1500);
 	assert_error(create, CODE_DEADLINE_EXCEEDED, "context deadline exceeded");
@@ -240,17 +227,17 @@ static void nobody_reads(void **state)
 
 static void somebody_reads_later(void **state)
 {
-	uint32_t create;
+	struct ask *create;
 	int reader;
 
 	(void)state;
 	assert_int_equal(mkfifo(in_tmp("out"), 0600), 0);
 	make_file("init", "echo hello; exec sleep 1000", 0644);
-	create = ask_create_with(0, "c", stdio_fields(in_tmp("out"), false), (struct view){0});
+	create = ask_create_with(0, "c", (struct streams){.out = in_tmp("out")}, (struct view){0});
 	until(called("create") && ops_count() == 1 && ops[0].run.pid == 0);
-	assert_null(answered(create));
+	assert_false(create->answered);
 	reader = open(in_tmp("out"), O_RDONLY | O_NONBLOCK | O_CLOEXEC);
-	until((advance(10), answered(create)));
+	until((advance(10), create->answered));
 	assert_ok(create);
 	{
 		char buf[16] = "";
@@ -267,14 +254,14 @@ static void delete_drains(void **state)
 	for (int patient = 0; patient < 2; patient++) {
 		char id[4] = {'c', (char)('0' + patient), '\0'};
 		int reader, holder;
-		uint32_t delete;
+		struct ask *delete;
 
 		(void)state;
 		with_private_pids(id);
 		unlink(in_tmp("out"));
 		assert_int_equal(mkfifo(in_tmp("out"), 0600), 0);
 		reader = open(in_tmp("out"), O_RDONLY | O_NONBLOCK | O_CLOEXEC);
-		assert_ok(ask_create_with(0, id, stdio_fields(in_tmp("out"), false),
+		assert_ok(ask_create_with(0, id, (struct streams){.out = in_tmp("out")},
 					  (struct view){0}));
 		assert_ok(ask_about("Start", id));
 		{
@@ -290,7 +277,7 @@ static void delete_drains(void **state)
 		delete = ask_about("Delete", id);
 		for (int i = 0; i < 5; i++)
 			one_turn();
-		assert_null(answered(delete));
+		assert_false(delete->answered);
 		if (patient) {
 			assert_int_equal(write(holder, "late", 4), 4);
 			close(holder);
@@ -316,7 +303,7 @@ static void logging_binary(void **state)
 {
 	for (int stubborn = 0; stubborn < 2; stubborn++) {
 		char id[4] = {'c', (char)('0' + stubborn), '\0'}, url[300], script[300];
-		uint32_t create, delete;
+		struct ask *create, *delete;
 
 		(void)state;
 		with_private_pids(id);
@@ -328,7 +315,7 @@ static void logging_binary(void **state)
 		gate_close("ready");
 		snprintf(url, sizeof(url), "binary://%s", in_tmp("logger"));
 		make_file("calls", "", 0644);
-		create = ask_create_with(0, id, stdio_fields(url, false), (struct view){0});
+		create = ask_create_with(0, id, (struct streams){.out = url}, (struct view){0});
 		for (int i = 0; i < 5; i++)
 			one_turn();
 		assert_false(called("create"));
@@ -343,7 +330,7 @@ static void logging_binary(void **state)
 			      ops_count() == 1 && ops[0].run.pid == 0);
 			advance(11000);
 			one_turn();
-			assert_null(answered(delete));
+			assert_false(delete->answered);
 			advance(1500);
 		}
 		assert_ok(delete);
@@ -355,12 +342,12 @@ static void logging_binary(void **state)
 static void logging_binary_not_ready(void **state)
 {
 	char url[300];
-	uint32_t create;
+	struct ask *create;
 
 	(void)state;
 	make_file("logger", "#!/bin/sh\nexec sleep 1000\n", 0755);
 	snprintf(url, sizeof(url), "binary://%s", in_tmp("logger"));
-	create = ask_create_with(3000, "c", stdio_fields(url, false), (struct view){0});
+	create = ask_create_with(3000, "c", (struct streams){.out = url}, (struct view){0});
 	until(ops_count() == 1);
 	advance(4000);
 	assert_error(create, CODE_DEADLINE_EXCEEDED, "context deadline exceeded");
@@ -370,7 +357,8 @@ static void logging_binary_not_ready(void **state)
 	make_file("logger", "#!/bin/sh\nexit 1\n", 0755);
 	snprintf(url, sizeof(url), "binary-v2://%s", in_tmp("logger"));
 	assert_error(
-		ask_create_with(0, "c", stdio_fields(url, false), (struct view){0}), CODE_UNKNOWN,
+		ask_create_with(0, "c", (struct streams){.out = url}, (struct view){0}),
+		CODE_UNKNOWN,
 		"failed to create init process I/O: logging binary did not call ready (it may have "
 		"crashed or exited prematurely)");
 }
@@ -378,10 +366,11 @@ static void logging_binary_not_ready(void **state)
 /* A runtime that does not hand over the terminal it was to make. */
 static void terminal_missing(void **state)
 {
-	const struct answer *a;
+	const struct ask *a;
 
 	(void)state;
-	a = await(ask_create_with(0, "c", stdio_fields(in_tmp("out"), true), (struct view){0}));
+	a = await(ask_create_with(0, "c", (struct streams){.terminal = true, .out = in_tmp("out")},
+				  (struct view){0}));
 	assert_int_equal(a->code, CODE_UNKNOWN);
 	assert_non_null(strstr(a->message, "failed to retrieve console master: "));
 	assert_non_null(strstr(calls(), "create --console-socket /tmp/"));
@@ -410,7 +399,7 @@ static void stats_of_many_devices(void **state)
 	for (size_t i = 0; i < COUNT(dirs); i++)
 		assert_int_equal(mkdir(in_tmp(dirs[i]), 0755), 0);
 	for (unsigned int round = 0; round < 2; round++) {
-		const struct answer *a;
+		const struct ask *a;
 
 		for (unsigned int minor = 0; minor < (round ? 999 : 1); minor++)
 			text_printf(&t, "8:%u rbytes=1 wbytes=2 rios=3 wios=4\n", minor);
@@ -428,7 +417,7 @@ static void stats_of_many_devices(void **state)
 
 static void start_out_of_time(void **state)
 {
-	uint32_t start;
+	struct ask *start;
 
 	(void)state;
 	created("c");
@@ -446,7 +435,7 @@ static void start_out_of_time(void **state)
 /* One that waits for its turn is not stuck behind one that hangs. */
 static void waiting_out_of_time(void **state)
 {
-	uint32_t start, impatient, patient;
+	struct ask *start, *impatient, *patient;
 
 	(void)state;
 	created("c");
@@ -457,8 +446,8 @@ static void waiting_out_of_time(void **state)
 	until(called("start"));
 	advance(2000);
 	assert_error(impatient, CODE_DEADLINE_EXCEEDED, "context deadline exceeded");
-	assert_null(answered(start));
-	assert_null(answered(patient));
+	assert_false(start->answered);
+	assert_false(patient->answered);
 	gate_open("start");
 	assert_ok(start);
 	assert_ok(patient);
@@ -467,7 +456,7 @@ static void waiting_out_of_time(void **state)
 
 static void delete_out_of_time(void **state)
 {
-	uint32_t delete;
+	struct ask *delete;
 
 	(void)state;
 	with_private_pids("c");
@@ -551,7 +540,7 @@ static void exec_called_init(void **state)
 /* Two at once: the second one finds nothing any more. */
 static void delete_twice(void **state)
 {
-	uint32_t first, second;
+	struct ask *first, *second;
 
 	(void)state;
 	with_private_pids("c");
@@ -569,7 +558,7 @@ static void delete_twice(void **state)
 /* Containers do not wait for each other. */
 static void others_go_on(void **state)
 {
-	uint32_t start;
+	struct ask *start;
 
 	(void)state;
 	created("c");
@@ -585,7 +574,7 @@ static void others_go_on(void **state)
 	with_private_pids("e");
 	created("e");
 	assert_ok(ask_about("Delete", "e"));
-	assert_null(answered(start));
+	assert_false(start->answered);
 	gate_open("start");
 	assert_ok(start);
 }
@@ -593,7 +582,7 @@ static void others_go_on(void **state)
 /* More requests than there is room for. */
 static void too_many_requests(void **state)
 {
-	uint32_t starts[OP_MAX], last;
+	struct ask *starts[OP_MAX], *last;
 	unsigned int refused = 0;
 
 	(void)state;
@@ -625,15 +614,12 @@ static void client_goes(void **state)
 	gate_close("start");
 	ask_about("Start", "c");
 	until(called("start"));
-	fd_close(&client);
+	client_close(CLIENT_A);
 	one_turn();
 	one_turn();
-	client = client_open();
-	last_asked = UINT32_MAX;
-	answer_count = 0;
+	client_connect(CLIENT_A); /* which is not told what the former one asked */
 	gate_open("start");
 	until(ops_count() == 0);
-	assert_int_equal(answer_count, 0); /* what the former one asked is not told to this one */
 	assert_int_equal(the_init("c")->state, STATE_RUNNING);
 	assert_ok(ask_about("State", "c"));
 }
@@ -667,15 +653,13 @@ static void exec_specs(void **state)
 	started("c");
 	for (size_t i = 0; i < COUNT(cases); i++)
 		for (unsigned int terminal = 0; terminal < 2; terminal++) {
-			char buf[512], any[300];
+			char buf[512];
 			struct stat st;
-			size_t n = put_bytes(buf, 1, VIEW("c")), len;
 
-			n += put_bytes(buf + n, 2, VIEW("x"));
-			n += put_number(buf + n, 3, terminal);
-			len = put_bytes(any, 2, view_of(cases[i].spec));
-			n += put_bytes(buf + n, 7, (struct view){any, len});
-			assert_ok(ask("Exec", buf, n));
+			assert_ok(
+				ask("Exec", buf,
+				    put_exec(buf, "c", "x", (struct streams){.terminal = terminal},
+					     cases[i].spec)));
 			assert_int_equal(stat(in_tmp("c/.x.json"), &st), 0);
 			assert_int_equal(st.st_mode & 0777, 0600);
 			assert_string_equal(file_text("c/.x.json"),
@@ -692,14 +676,10 @@ static void exec_specs_refused(void **state)
 	(void)state;
 	started("c");
 	for (size_t i = 0; i < COUNT(specs); i++) {
-		char buf[256], any[100];
-		size_t n = put_bytes(buf, 1, VIEW("c")), len;
-		const struct answer *a;
+		char buf[256];
+		const struct ask *a = await(
+			ask("Exec", buf, put_exec(buf, "c", "x", (struct streams){0}, specs[i])));
 
-		n += put_bytes(buf + n, 2, VIEW("x"));
-		len = put_bytes(any, 2, view_of(specs[i]));
-		n += put_bytes(buf + n, 7, (struct view){any, len});
-		a = await(ask("Exec", buf, n));
 		if (a->code == 0)
 			print_error("taken: %s\n", specs[i]);
 		assert_int_equal(a->code, CODE_UNKNOWN);
@@ -710,19 +690,19 @@ static void exec_specs_refused(void **state)
 static void exec_spec_in_quotes(void **state)
 {
 	char buf[256];
-	size_t n = put_bytes(buf, 1, VIEW("c"));
 
 	(void)state;
 	started("c");
-	n += put_bytes(buf + n, 2, VIEW("x"));
-	n += put_bytes(buf + n, 7, VIEW("\x12\x04\"{}\""));
-	assert_int_equal(await(ask("Exec", buf, n))->code, CODE_UNKNOWN);
+	assert_int_equal(
+		await(ask("Exec", buf, put_exec(buf, "c", "x", (struct streams){0}, "\"{}\"")))
+			->code,
+		CODE_UNKNOWN);
 }
 
 /* Its start fails: whoever waits is told, and it can be tried again, or deleted. */
 static void exec_fails(void **state)
 {
-	uint32_t wait;
+	struct ask *wait;
 	struct view r;
 
 	(void)state;
@@ -756,7 +736,7 @@ static void exec_fails(void **state)
 
 static void exec_out_of_time(void **state)
 {
-	uint32_t start;
+	struct ask *start;
 
 	(void)state;
 	started("c");
@@ -868,7 +848,7 @@ static void kill_of_exec(void **state)
 /* The container goes while the runtime is at it. */
 static void kill_while_deleted(void **state)
 {
-	uint32_t killed;
+	struct ask *killed;
 
 	(void)state;
 	with_private_pids("c");
@@ -900,17 +880,16 @@ static void pause_and_resume(void **state)
 
 static void update(void **state)
 {
-	char buf[512], any[300];
-	size_t n = put_bytes(buf, 1, VIEW("c")),
-	       len = put_bytes(any, 2, VIEW("{\"cpu\":{\"shares\":7}}"));
-	const struct answer *a;
+	static const char resources[] = "{\"cpu\":{\"shares\":7}}";
+	char buf[512];
+	size_t n = put_update(buf, "c", resources);
+	const struct ask *a;
 
 	(void)state;
 	started("c");
-	n += put_bytes(buf + n, 2, (struct view){any, len});
 	runtime_then("update", "cat >$D/resources");
 	assert_ok(ask("Update", buf, n));
-	assert_string_equal(file_text("resources"), "{\"cpu\":{\"shares\":7}}");
+	assert_string_equal(file_text("resources"), resources);
 	assert_int_equal(call_count("update --resources=- c"), 1);
 	make_file("update.fail", "no such limit", 0644);
 	a = await(ask("Update", buf, n));
@@ -923,15 +902,14 @@ static void update(void **state)
 
 static void checkpoint(void **state)
 {
-	char buf[512], any[400], options[300];
+	char buf[512], options[300];
 	size_t n, len;
-	const struct answer *a;
+	const struct ask *a;
 	char line[512];
 
 	(void)state;
 	started("c");
-	n = put_bytes(buf, 1, VIEW("c"));
-	n += put_bytes(buf + n, 2, VIEW("/image"));
+	n = put_who(buf, "c", "/image"); /* its path is where others have an exec's id */
 	assert_ok(ask("Checkpoint", buf, n));
 	snprintf(line, sizeof(line),
 		 "checkpoint --image-path /image --work-path %s/work/criu-work --leave-running c",
@@ -945,8 +923,7 @@ static void checkpoint(void **state)
 	len += put_bytes(options + len, 6, VIEW("ipc"));
 	len += put_bytes(options + len, 9, view_of(in_tmp("w")));
 	len += put_bytes(options + len, 10, VIEW("/parent"));
-	len = put_bytes(any, 2, (struct view){options, len});
-	n += put_bytes(buf + n, 3, (struct view){any, len});
+	n += put_any(buf + n, 3, NULL, (struct view){options, len});
 	assert_ok(ask("Checkpoint", buf, n));
 	snprintf(line, sizeof(line),
 		 "checkpoint --image-path /image --work-path %s --parent-path /parent "
@@ -973,30 +950,13 @@ static void checkpoint(void **state)
 
 static void checkpoint_path_too_long(void **state)
 {
-	static char path[20000], buf[21000];
-	size_t n;
-	const struct answer *a;
-	uint32_t asked;
-	char head[64];
+	static char path[20001], buf[21000];
+	const struct ask *a;
 
 	(void)state;
 	started("c");
-	memset(path, 'p', sizeof(path));
-	n = FRAME_HEADER;
-	{
-		size_t inner = put_bytes(buf + 500, 1, VIEW("c"));
-
-		inner += put_bytes(buf + 500 + inner, 2, (struct view){path, sizeof(path)});
-		n = put_bytes(head, 1, VIEW("containerd.task.v2.Task"));
-		n += put_bytes(head + n, 2, VIEW("Checkpoint"));
-		head[n++] = 3 << 3 | 2;
-		n += put_varint(head + n, inner);
-		put_header(path, (uint32_t)(n + inner), asked = last_asked += 2, FRAME_REQUEST);
-		assert_int_equal(send(client, path, FRAME_HEADER, 0), FRAME_HEADER);
-		assert_int_equal(send(client, head, n, 0), n);
-		assert_int_equal(send(client, buf + 500, inner, 0), inner);
-	}
-	a = await(asked);
+	memset(path, 'p', sizeof(path) - 1);
+	a = await(ask("Checkpoint", buf, put_who(buf, "c", path)));
 	assert_int_equal(a->code, CODE_UNKNOWN);
 	assert_non_null(strstr(a->message, "file name too long"));
 	assert_false(called("checkpoint"));
@@ -1007,21 +967,14 @@ static void checkpoint_path_too_long(void **state)
 static void restore(void **state)
 {
 	char buf[1024], line[600];
-	size_t n = put_bytes(buf, 1, VIEW("c"));
+	size_t n = put_create(buf, "c", in_tmp("c"), (struct streams){0});
+	char options[300];
 	struct view r;
 
 	(void)state;
 	with_private_pids("c");
-	n += put_bytes(buf + n, 2, view_of(in_tmp("c")));
-	n += put_bytes(buf + n, 8, VIEW("/image"));
-	{
-		char options[300], any[400];
-		size_t len = put_bytes(options, 7, view_of(in_tmp("root")));
-
-		len = put_bytes(any, 2, (struct view){options, len});
-		len += put_bytes(any + len, 1, VIEW("containerd.runc.v1.Options"));
-		n += put_bytes(buf + n, 10, (struct view){any, len});
-	}
+	n += put_image(buf + n, "/image");
+	n += put_options(buf + n, (struct view){options, put_text(options, 7, in_tmp("root"))});
 	r = payload_of(assert_ok(ask("Create", buf, n)));
 	assert_int_equal(get_number(r, 1, 0), 0); /* nothing runs yet */
 	assert_string_equal(calls(), "");

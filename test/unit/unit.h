@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * unit.h - what the unit tests share: a directory of the test's own, a clock that stands still,
- * and a client that speaks TTRPC by hand.
+ * and a client.
  */
 #ifndef UNIT_H
 #define UNIT_H
@@ -27,9 +27,6 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "../wire.h"
-#include "shim.h"
-
 /* Where time_t has been made wider than it was, the call that knows it has another name. */
 #ifndef SYS_clock_gettime
 #define SYS_clock_gettime SYS_clock_gettime64
@@ -43,6 +40,16 @@
 		print_error(__VA_ARGS__);  \
 		_fail(__FILE__, __LINE__); \
 	} while (0)
+
+/* What must hold, for wire.h and daemon.h, too. */
+#define CHECK(condition, ...)                  \
+	do {                                   \
+		if (!(condition))              \
+			fail_msg(__VA_ARGS__); \
+	} while (0)
+
+#include "../wire.h"
+#include "shim.h"
 
 /* In front of a test that shows a defect not yet mended: it runs only if KNOWN_BUGS names it. */
 #define KNOWN_BUG()                                                                      \
@@ -185,114 +192,46 @@ static inline void advance(uint64_t ms)
 }
 #endif
 
-/* ---- TTRPC by hand: the rest is in wire.h ------------------------------------------------------ */
+/* ---- the shim's socket, and a client: the rest of TTRPC is in wire.h ---------------------------- */
 
-/* A whole request's frame. */
-static inline size_t put_request(char *to, uint32_t stream, const char *service, const char *method,
-				 struct view payload)
-{
-	size_t n = FRAME_HEADER;
-
-	n += put_bytes(to + n, 1, view_of(service));
-	n += put_bytes(to + n, 2, view_of(method));
-	n += put_bytes(to + n, 3, payload);
-	put_header(to, (uint32_t)(n - FRAME_HEADER), stream, FRAME_REQUEST);
-	return n;
-}
-
-static inline uint32_t get_be32(const char *p)
-{
-	const unsigned char *u = (const unsigned char *)p;
-
-	return (uint32_t)u[0] << 24 | (uint32_t)u[1] << 16 | (uint32_t)u[2] << 8 | u[3];
-}
-
-/* The number in field `tag`, or `none`. */
-static inline uint64_t get_number(struct view msg, unsigned int tag, uint64_t none)
-{
-	const unsigned char *at = (const unsigned char *)msg.at, *end = at + msg.len;
-
-	while (at < end) {
-		uint64_t key = 0, value = 0;
-
-		for (int shift = 0; at < end; shift += 7) {
-			key |= (uint64_t)(*at & 0x7f) << shift;
-			if (!(*at++ & 0x80))
-				break;
-		}
-		for (int shift = 0; at < end; shift += 7) {
-			value |= (uint64_t)(*at & 0x7f) << shift;
-			if (!(*at++ & 0x80))
-				break;
-		}
-		if ((key & 7) == 2)
-			at += value;
-		else if (key >> 3 == tag)
-			none = value;
-	}
-	return none;
-}
-
-static inline struct view get_bytes(struct view msg, unsigned int tag)
-{
-	struct view value = {0};
-
-	field_next(&msg, tag, &value);
-	return value;
-}
-
-/* The shim's socket, with a client. */
 static inline void server_open(void)
 {
-	struct sockaddr_un at = {.sun_family = AF_UNIX};
-	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+	const char *path = in_tmp("socket");
+	int fd;
 
-	snprintf(at.sun_path, sizeof(at.sun_path), "%s", in_tmp("socket"));
-	unlink(at.sun_path);
-	assert_int_equal(bind(fd, (struct sockaddr *)&at, sizeof(at)), 0);
-	assert_int_equal(listen(fd, 1024), 0);
-	server_listen(fd, at.sun_path);
+	unlink(path);
+	fd = unix_listen(path, SOCK_NONBLOCK);
+	assert_true(fd >= 0);
+	server_listen(fd, path);
 }
 
 static inline int client_open(void)
 {
-	struct sockaddr_un at = {.sun_family = AF_UNIX};
-	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+	int fd = unix_connect(in_tmp("socket"), SOCK_NONBLOCK);
 
-	snprintf(at.sun_path, sizeof(at.sun_path), "%s", in_tmp("socket"));
 	assert_true(fd >= 0);
-	assert_int_equal(connect(fd, (struct sockaddr *)&at, sizeof(at)), 0);
 	return fd;
 }
-
-struct reply {
-	uint32_t stream;
-	uint8_t type;
-	unsigned int code; /* 0: none */
-	struct view message, payload;
-};
 
 /* Takes one whole frame off a non-blocking socket: false if there is none. Views are good until the
  * next call. */
 static inline bool get_reply(int fd, struct reply *r)
 {
 	static char buf[FRAME_HEADER + FRAME_DATA_MAX];
+	struct view rest = {buf, FRAME_HEADER};
 	ssize_t n = recv(fd, buf, FRAME_HEADER, MSG_DONTWAIT);
-	struct view data, status = {0};
+	struct frame f;
 
 	if (n <= 0)
 		return false;
 	assert_int_equal(n, FRAME_HEADER);
-	data = (struct view){buf + FRAME_HEADER, get_be32(buf)};
-	assert_true(data.len <= FRAME_DATA_MAX);
-	for (size_t got = 0; got < data.len; got += (size_t)n) {
-		n = recv(fd, buf + FRAME_HEADER + got, data.len - got, MSG_DONTWAIT);
+	assert_true(get_be32(buf) <= FRAME_DATA_MAX);
+	while (!get_frame(&rest, &f)) {
+		n = recv(fd, buf + rest.len, FRAME_HEADER + get_be32(buf) - rest.len, MSG_DONTWAIT);
 		assert_true(n > 0);
+		rest.len += (size_t)n;
 	}
-	status = get_bytes(data, 1);
-	*r = (struct reply){get_be32(buf + 4), (uint8_t)buf[8],
-			    (unsigned int)get_number(status, 1, 0), get_bytes(status, 2),
-			    get_bytes(data, 2)};
+	*r = reply_of(&f);
 	return true;
 }
 

@@ -102,7 +102,7 @@ static struct container *in_state(const char *id, enum state state)
 	return c;
 }
 
-static uint32_t ask_cell(const char *method, const char *who)
+static struct ask *ask_cell(const char *method, const char *who)
 {
 	char exec[80];
 
@@ -119,9 +119,9 @@ static void every_cell(void **state)
 	(void)state;
 	for (size_t i = 0; i < COUNT(init_cells); i++) {
 		const struct cell *cell = &init_cells[i];
-		const struct answer *a;
+		const struct ask *a;
 		char id[16];
-		uint32_t asked;
+		struct ask *asked;
 
 		snprintf(id, sizeof(id), "c%zu", i);
 		in_state(id, cell->state);
@@ -129,7 +129,7 @@ static void every_cell(void **state)
 		asked = ask_cell(cell->method, id);
 		/* One that was never started is waited for, when it is deleted. */
 		if (strcmp(cell->method, "Delete") == 0)
-			until((advance(100), answered(asked)));
+			until((advance(100), asked->answered));
 		a = await(asked);
 		if (a->code != (cell->refusal ? CODE_UNKNOWN : 0) ||
 		    strcmp(a->message, cell->refusal ? cell->refusal : "") != 0)
@@ -257,15 +257,14 @@ static void statuses(void **state)
 	(void)state;
 	for (size_t i = 0; i < COUNT(cases); i++) {
 		char id[16], who[20];
-		const struct answer *a;
+		const struct ask *a;
 		struct proc *x;
 		struct container *c;
 
 		snprintf(id, sizeof(id), "c%zu", i);
 		c = in_state(id, cases[i].state);
 		a = assert_ok(ask_about("State", id));
-		assert_int_equal(get_number((struct view){a->payload, a->len}, 4, 0),
-				 cases[i].status);
+		assert_int_equal(get_number(payload_of(a), 4, 0), cases[i].status);
 		/* An exec's is paused while its container is. */
 		x = exec_new(c);
 		x->id = proc_keep(x, VIEW("x"));
@@ -274,23 +273,22 @@ static void statuses(void **state)
 		proc_set_state(x, STATE_RUNNING);
 		snprintf(who, sizeof(who), "%s/x", id);
 		a = assert_ok(ask_about("State", who));
-		assert_int_equal(get_number((struct view){a->payload, a->len}, 4, 0),
+		assert_int_equal(get_number(payload_of(a), 4, 0),
 				 cases[i].state == STATE_PAUSED ? 4 : 2);
 	}
 	in_state("c", STATE_RUNNING);
 	gate_close("pause");
 	{
-		uint32_t pause = ask_about("Pause", "c");
-		const struct answer *a;
+		struct ask *pause = ask_about("Pause", "c");
+		const struct ask *a;
 
 		until(called("pause"));
 		a = assert_ok(ask_about("State", "c"));
-		assert_int_equal(get_number((struct view){a->payload, a->len}, 4, 0),
-				 5); /* pausing */
+		assert_int_equal(get_number(payload_of(a), 4, 0), 5); /* pausing */
 		gate_open("pause");
 		assert_ok(pause);
 		a = assert_ok(ask_about("State", "c"));
-		assert_int_equal(get_number((struct view){a->payload, a->len}, 4, 0), 4);
+		assert_int_equal(get_number(payload_of(a), 4, 0), 4);
 	}
 }
 
@@ -341,12 +339,11 @@ static void ids(void **state)
 		if (cases[i].valid)
 			continue;
 		n = put_bytes(buf, 1, cases[i].id);
-		n += put_bytes(buf + n, 2, view_of(in_tmp("bundle")));
+		n += put_text(buf + n, 2, in_tmp("bundle"));
 		assert_error(ask("Create", buf, n), CODE_INVALID_ARGUMENT,
 			     "invalid id or bundle: invalid argument");
-		n = put_bytes(buf, 1, VIEW("c"));
+		n = put_exec(buf, "c", NULL, (struct streams){0}, "{}");
 		n += put_bytes(buf + n, 2, cases[i].id);
-		n += put_bytes(buf + n, 7, VIEW("\x12\x02{}"));
 		assert_error(ask("Exec", buf, n), CODE_INVALID_ARGUMENT,
 			     "invalid exec id: invalid argument");
 	}
@@ -356,26 +353,19 @@ static void ids(void **state)
 static void bundles(void **state)
 {
 	static const char *const bad[] = {"", "relative/path", "."};
-	char buf[3000], long_bundle[2000];
-	size_t n;
+	char buf[3000], long_bundle[1501] = "";
 
 	(void)state;
-	for (size_t i = 0; i < COUNT(bad); i++) {
-		n = put_bytes(buf, 1, VIEW("c"));
-		n += put_bytes(buf + n, 2, view_of(bad[i]));
-		assert_error(ask("Create", buf, n), CODE_INVALID_ARGUMENT,
-			     "invalid id or bundle: invalid argument");
-	}
-	memset(long_bundle, 'b', sizeof(long_bundle));
+	for (size_t i = 0; i < COUNT(bad); i++)
+		assert_error(ask("Create", buf, put_create(buf, "c", bad[i], (struct streams){0})),
+			     CODE_INVALID_ARGUMENT, "invalid id or bundle: invalid argument");
+	memset(long_bundle, 'b', 1500);
 	long_bundle[0] = '/';
-	n = put_bytes(buf, 1, VIEW("c"));
-	n += put_bytes(buf + n, 2, (struct view){long_bundle, 1500});
-	assert_error(ask("Create", buf, n), CODE_INVALID_ARGUMENT,
-		     "bundle path is too long: invalid argument");
-	n = put_bytes(buf, 1, VIEW("c"));
-	n += put_bytes(buf + n, 2, VIEW("/no/such/bundle"));
-	assert_error(ask("Create", buf, n), CODE_UNKNOWN,
-		     "write /no/such/bundle/options.json: no such file or directory");
+	assert_error(ask("Create", buf, put_create(buf, "c", long_bundle, (struct streams){0})),
+		     CODE_INVALID_ARGUMENT, "bundle path is too long: invalid argument");
+	assert_error(ask("Create", buf,
+			 put_create(buf, "c", "/no/such/bundle", (struct streams){0})),
+		     CODE_UNKNOWN, "write /no/such/bundle/options.json: no such file or directory");
 	assert_int_equal(container_count(), 0);
 }
 
@@ -407,7 +397,7 @@ static void nobody_is_found(void **state)
 /* Before its Create is through, there is no container; but its id is taken. */
 static void not_yet_created(void **state)
 {
-	uint32_t create;
+	struct ask *create;
 
 	(void)state;
 	gate_close("create");
@@ -426,7 +416,7 @@ static void not_yet_created(void **state)
 /* Behind a Delete, all who waited for their turn find nothing. */
 static void deleted_before_their_turn(void **state)
 {
-	uint32_t delete, again, start, pause, update;
+	struct ask *delete, *again, *start, *pause, *update;
 
 	(void)state;
 	with_private_pids("c");
@@ -481,7 +471,7 @@ static void runtime_is_missing(void **state)
 	(void)state;
 	unlink(in_tmp("runtime"));
 	{
-		const struct answer *a = await(ask_create("c"));
+		const struct ask *a = await(ask_create("c"));
 
 		assert_int_equal(a->code, CODE_UNKNOWN);
 		assert_non_null(strstr(a->message, "OCI runtime create failed: "));
@@ -490,7 +480,7 @@ static void runtime_is_missing(void **state)
 	}
 	self.runtime = "nanoshim-has-no-such-runtime";
 	{
-		const struct answer *a = await(ask_create("c"));
+		const struct ask *a = await(ask_create("c"));
 
 		assert_non_null(strstr(
 			a->message, "exec: \"nanoshim-has-no-such-runtime\": executable file not "
@@ -502,7 +492,7 @@ static void runtime_is_missing(void **state)
 /* A runtime that hangs is killed when the request's time is over, and so is what it made. */
 static void create_out_of_time(void **state)
 {
-	uint32_t create;
+	struct ask *create;
 
 	(void)state;
 	gate_close("create");
@@ -510,7 +500,7 @@ static void create_out_of_time(void **state)
 	until(called("create"));
 	advance(4000);
 	one_turn();
-	assert_null(answered(create));
+	assert_false(create->answered);
 	advance(2000);
 	assert_error(create, CODE_DEADLINE_EXCEEDED, "context deadline exceeded");
 	assert_int_equal(call_count("delete --force c"), 1);
