@@ -1,14 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
  * runtime.c - an OCI runtime that makes no containers: for tests of the daemon by the hundred
- * thousand, and for all that a real runtime does too seldom.
- *
- * Every run of it looks for descriptors it should not have been given, and refuses to work if there
- * is one.
+ * thousand, and for all that a real runtime does too seldom. The tests in C, test_faults.py and
+ * arch/daemon.py have no other.
  *
  * It takes runc's command line, and what it makes are plain processes, children of its parent like
- * runc's; with a pid namespace in config.json they are in one, which takes root. How it behaves is
- * said by words, separated by blanks, in the environment variable FAKE and behind "fake:" in
+ * runc's; with a pid namespace in config.json they are in one, which takes root. Every run of it looks
+ * for descriptors it should not have been given, and refuses to work if there is one.
+ *
+ * How it behaves is said by words, separated by blanks; of two that contradict each other the first one
+ * holds. They are in the environment variable FAKE, in a file `words` (below), and behind "fake:" in
  * config.json, or, for an exec, in its process description. Times are in microseconds.
  *
  *   VERB.wait=T VERB.after=T  sleeps before, or after it has done its work
@@ -17,15 +18,30 @@
  *   VERB.signal=N VERB.die=N  dies by that signal before, or after its work
  *   VERB.fail=N               does nothing, says why in the log, exits with N
  *   VERB.log=KIND             none, torn, garbage, long: what it says in the log when it fails
+ *   VERB.skip=1               does nothing, and says that it has
  *   VERB.noise=N              writes N bytes to its stderr
  *   VERB.leak=T               leaves a process behind that holds its descriptors
+ *   VERB.outlive=1            ends when somebody has reaped the process it has made, not before
  *   delete.late=T             leaves one behind that kills init then, and leaves execs alone
- *   pid=KIND                  none, late, garbage, empty, wrong: the pid file
+ *   pid=KIND                  none, late, garbage, empty, or a number: the pid file
+ *   console=none              it hands over no terminal
+ *   state=elsewhere           it keeps its state where the shim does not know of it
  *   orphan=1                  the process is the runtime's child, and the shim's only after it
+ *   host=1                    the process is in no pid namespace of its own, whatever config.json says
  *   run=T                     how long the process runs once started; without it: until killed
  *   now=1                     init does not wait for start
  *   exit=N die=N              how it ends, by itself: this status; this signal
  *   out=N fds=1               it writes N bytes to its stdout; it lists its descriptors there
+ *
+ * Called by a symbolic link it looks for files beside that, by which a test switches its behaviour while
+ * the daemon runs, and learns what it did:
+ *
+ *   words                     see above
+ *   VERB.fail                 it copies this to its log and its stdout, does nothing, and exits with 1
+ *   VERB.gate                 a FIFO: it waits for a byte from it before its work, and before VERB.fail
+ *   VERB.behind.gate          the same, when it has done its work
+ *   calls                     it adds a line: its verb, and all behind that
+ *   update.in                 what update was given at stdin
  *
  * A container's state is one file, ROOT/ID: the pid of its init, the process group they are in,
  * whether it is started, and the pids of its execs.
@@ -51,8 +67,9 @@
 #define PIDS_MAX 4096
 
 static const char *root = "", *log_file = "", *verb = "", *id = "";
-static char words[65536]; /* the environment's, and the document's behind them */
+static char words[65536]; /* the environment's, the file's, and the document's behind them */
 static char path[4096];
+static char beside[2048]; /* the directory of the link it is called by, or nothing */
 
 struct state {
 	pid_t init, group;
@@ -69,7 +86,7 @@ static const char *word(const char *key)
 	size_t len = strlen(key);
 
 	for (const char *at = words; (at = strstr(at, key)); at += len)
-		if ((at == words || at[-1] == ' ') && at[len] == '=')
+		if ((at == words || strchr(" \n", at[-1])) && at[len] == '=')
 			return at + len + 1;
 	return NULL;
 }
@@ -107,15 +124,26 @@ static size_t slurp(const char *name, char *buf, size_t cap)
 	return n > 0 ? (size_t)n : 0;
 }
 
+/* The path of a file beside the link; NULL: there is no link. */
+static const char *file_beside(const char *name)
+{
+	if (!beside[0])
+		return NULL;
+	snprintf(path, sizeof(path), "%s/%s", beside, name);
+	return path;
+}
+
 /* Does config.json ask for a pid namespace? The words that follow "fake:" become ours. */
 static bool learn(const char *document)
 {
-	const char *env = getenv("FAKE");
+	const char *env = getenv("FAKE"), *file = file_beside("words");
 	char *text = words, *from, *end;
 	bool own_pids;
 
 	if (env)
-		text += snprintf(words, sizeof(words) / 2, "%s ", env);
+		text += snprintf(words, sizeof(words) / 4, "%s ", env);
+	if (file)
+		text += slurp(file, text, sizeof(words) / 4);
 	slurp(document, text, sizeof(words) - (size_t)(text - words));
 	own_pids = strstr(text, "\"type\":\"pid\"") || strstr(text, "\"type\": \"pid\"");
 	from = strstr(text, "fake:");
@@ -184,6 +212,62 @@ static void make_noise(long bytes)
 			return;
 		bytes -= (long)n;
 	}
+}
+
+/* ---- files beside the link ---- */
+
+static void find_link(const char *name)
+{
+	struct stat st;
+
+	if (lstat(name, &st) < 0 || !S_ISLNK(st.st_mode))
+		return;
+	snprintf(beside, sizeof(beside), "%s", name);
+	*strrchr(beside, '/') = '\0';
+}
+
+static void note_call(char **argv)
+{
+	const char *file = file_beside("calls");
+	char line[8192];
+	size_t len = 0;
+	int fd = file ? open(file, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644) : -1;
+
+	if (fd < 0)
+		return;
+	for (; *argv; argv++)
+		len += (size_t)snprintf(line + len, sizeof(line) - len, "%s%s", *argv,
+					argv[1] ? " " : "\n");
+	say(fd, line);
+	close(fd);
+}
+
+static void wait_at(const char *gate)
+{
+	const char *file = file_beside(of_verb(gate));
+	int fd = file ? open(file, O_RDONLY | O_CLOEXEC) : -1;
+	char byte;
+
+	if (fd < 0)
+		return;
+	if (read(fd, &byte, 1) < 0)
+		_exit(1);
+	close(fd);
+}
+
+static void fail_as_told(void)
+{
+	const char *file = file_beside(of_verb("fail"));
+	static char text[4096];
+	int fd;
+
+	if (!file || slurp(file, text, sizeof(text)) == 0)
+		return;
+	fd = open(log_file, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
+	if (fd >= 0)
+		say(fd, text);
+	say(STDOUT_FILENO, text);
+	_exit(1);
 }
 
 /* ---- state ---- */
@@ -287,7 +371,7 @@ static void write_pid_file(const char *name, pid_t pid)
 
 	if (!name || is("pid", "none"))
 		return;
-	snprintf(text, sizeof(text), "%d", is("pid", "wrong") ? 1 : pid);
+	snprintf(text, sizeof(text), "%d", number("pid") ? (int)number("pid") : pid);
 	if (is("pid", "garbage"))
 		strcpy(text, "no pid");
 	if (is("pid", "empty"))
@@ -382,6 +466,13 @@ static void release(void)
 	close(go);
 }
 
+/* Its parent reaps it. */
+static void outlive(pid_t pid)
+{
+	while (number(of_verb("outlive")) && kill(pid, 0) == 0)
+		rest(1000);
+}
+
 static void create(const char *pid_file, const char *console, bool own_pids, bool started)
 {
 	if (console)
@@ -392,6 +483,7 @@ static void create(const char *pid_file, const char *console, bool own_pids, boo
 	release();
 	if (!is("pid", "late"))
 		write_pid_file(pid_file, state.init);
+	outlive(state.init);
 }
 
 static void enter_pids(void)
@@ -421,6 +513,7 @@ static void exec_in(const char *pid_file, const char *console, bool own_pids)
 	release();
 	if (!is("pid", "late"))
 		write_pid_file(pid_file, pid);
+	outlive(pid);
 }
 
 static void start(void)
@@ -506,12 +599,18 @@ static void checkpoint(const char *image, char *work, bool leave)
 		signal_all(SIGKILL);
 }
 
-static void swallow(void)
+static void update(void)
 {
+	const char *file = file_beside("update.in");
+	int fd = file ? open(file, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644) : -1;
 	char buf[4096];
+	ssize_t n;
 
-	while (read(STDIN_FILENO, buf, sizeof(buf)) > 0)
-		;
+	while ((n = read(STDIN_FILENO, buf, sizeof(buf))) > 0)
+		if (fd >= 0 && write(fd, buf, (size_t)n) != n)
+			_exit(1);
+	if (fd >= 0)
+		close(fd);
 }
 
 /* ---- the command line ---- */
@@ -574,7 +673,7 @@ static void work(const char *pid_file, const char *console, const char *image, c
 	else if (strcmp(verb, "checkpoint") == 0)
 		checkpoint(image, work_path, leave);
 	else if (strcmp(verb, "update") == 0)
-		swallow();
+		update();
 	else if (strcmp(verb, "features") == 0)
 		say(STDOUT_FILENO, "{\"ociVersionMin\":\"1.0.0\"}");
 	else if (strcmp(verb, "pause") == 0 || strcmp(verb, "resume") == 0 ||
@@ -588,7 +687,7 @@ int main(int argc, char **argv)
 {
 	const char *pid_file = NULL, *process = NULL, *console = NULL, *sig = "15", *image = "";
 	bool force = false, all = false, leave = false, own_pids;
-	char work_path[1024] = "";
+	char work_path[1024] = "", elsewhere[4096], **call = argv;
 	int positional = 0;
 
 	for (int i = 1; i < argc; i++) {
@@ -614,17 +713,33 @@ int main(int argc, char **argv)
 			all = true;
 		else if (strcmp(a, "--leave-running") == 0)
 			leave = true;
-		else if (a[0] != '-')
+		else if (a[0] != '-') {
+			if (positional == 0)
+				call = argv + i;
 			*(const char **[]){&verb, &id, &sig}[positional++ % 3] = a;
+		}
 	}
+	find_link(argv[0]);
+	note_call(call);
 	for (int fd = 3; fd < 64; fd++)
 		if (fcntl(fd, F_GETFD) >= 0)
 			fail(1, "a descriptor has leaked");
 	own_pids = learn("config.json");
 	if (process)
 		learn(process);
+	own_pids &= !number("host");
+	if (is("state", "elsewhere")) {
+		snprintf(elsewhere, sizeof(elsewhere), "%s-elsewhere", root);
+		root = elsewhere;
+	}
+	if (is("console", "none"))
+		console = NULL;
+	wait_at("gate");
+	fail_as_told();
 	misbehave_before();
-	work(pid_file, console, image, work_path, sig, force, all, leave, own_pids);
+	if (!number(of_verb("skip")))
+		work(pid_file, console, image, work_path, sig, force, all, leave, own_pids);
+	wait_at("behind.gate");
 	if (number(of_verb("die")))
 		kill(getpid(), (int)number(of_verb("die")));
 	rest(number(of_verb("after")));

@@ -777,7 +777,7 @@ static bool choose_words(struct lane *l, const char *verb, char *words, size_t c
 					      "pid=none",
 					      "pid=garbage",
 					      "pid=empty",
-					      "pid=wrong",
+					      "pid=1",
 					      "%s.noise=200000 %s.fail=1"};
 	size_t len = strlen(words);
 	const char *mishap;

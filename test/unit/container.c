@@ -33,13 +33,13 @@ static void life_of_a_container(void **state)
 static void exit_statuses(void **state)
 {
 	static const struct {
-		const char *script;
+		const char *words;
 		unsigned int status;
-	} cases[] = {{"exit 0", 0},
-		     {"exit 1", 1},
-		     {"exit 255", 255},
-		     {"kill -9 $$", 137},
-		     {"kill -6 $$", 134}};
+	} cases[] = {{"now=1 exit=0", 0},
+		     {"now=1 exit=1", 1},
+		     {"now=1 exit=255", 255},
+		     {"now=1 die=9", 137},
+		     {"now=1 die=6", 134}};
 
 	(void)state;
 	for (size_t i = 0; i < COUNT(cases); i++) {
@@ -47,7 +47,7 @@ static void exit_statuses(void **state)
 		const struct ask *a;
 
 		snprintf(id, sizeof(id), "c%zu", i);
-		make_file("init", cases[i].script, 0644);
+		runtime_says(cases[i].words);
 		created(id);
 		a = assert_ok(ask_about("Wait", id));
 		assert_int_equal(get_number(payload_of(a), 1, 0), cases[i].status);
@@ -59,16 +59,9 @@ static void exit_before_pid_is_known(void **state)
 {
 	(void)state;
 	with_private_pids("c");
-	make_file("init", "exit 7", 0644);
 	/* The runtime ends when its child has been reaped - by the daemon, as nobody's yet. */
-	runtime_then("create", "while [ -e /proc/$(cat $pid_file) ]; do read x <$D/tick; done");
-	assert_int_equal(mkfifo(in_tmp("tick"), 0600), 0);
-	{
-		struct ask *create = ask_create("c");
-
-		until((gate_try("tick"), create->answered));
-		assert_ok(create);
-	}
+	runtime_says("now=1 exit=7 create.outlive=1");
+	assert_ok(ask_create("c"));
 	assert_ok(ask_about("Wait", "c"));
 	until(event_idle());
 	assert_string_equal(event_log, "create c;exit c c 7;");
@@ -87,6 +80,7 @@ static void exit_after_start(void **state)
 	with_private_pids("c");
 	created("c");
 	gate_close("start");
+	runtime_says("start.skip=1"); /* as if it had done its work before */
 	start = ask_about("Start", "c");
 	wait = ask_about("Wait", "c");
 	until(called("start"));
@@ -152,7 +146,7 @@ static void exec_exits_at_once(void **state)
 	(void)state;
 	with_private_pids("c");
 	started("c");
-	make_file("exec", "exit 3", 0644);
+	runtime_says("run=0 exit=3");
 	assert_ok(ask_exec("c/x"));
 	assert_ok(ask_about("Start", "c/x"));
 	assert_ok(ask_about("Wait", "c/x"));
@@ -397,12 +391,12 @@ static void deleted_while_cleaning(void **state)
 		created("c"); /* its pids are not its own */
 		gate_close("kill");
 		/* Its init is seen to be dead before the runtime is through. */
-		runtime_then("delete", "read x <$D/behind.gate");
-		gate_close("behind");
+		gate_close("delete.behind");
 		delete = ask_about("Delete", "c");
 		until(called("kill"));
-		gate_open("behind");
-		until((advance(100), delete->answered));
+		gate_open("delete.behind");
+		until(was_called("delete", delete_step));
+		until((advance(1000), delete->answered));
 		assert_ok(delete);
 		/* The runtime that hangs is ended, a moment before this or behind it. */
 		until((advance(100), ops_count() == 0));
@@ -423,8 +417,8 @@ static void deleted_while_exec_starts(void **state)
 		start = ask_about("Start", "c/x");
 		until(called("exec"));
 		delete = ask_about("Delete", "c");
-		until(the_init("c")->exited);
-		until((advance(100), delete->answered));
+		until(the_init("c")->exited && was_called("delete", delete_step));
+		until((advance(1000), delete->answered));
 		assert_ok(delete);
 		gate_open("exec");
 		assert_true(await(start)->code != 0);
@@ -498,16 +492,14 @@ static void more_strangers_than_remembered(void **state)
 static void wrong_pid_files(void **state)
 {
 	static const struct {
-		const char *script, *message;
+		const char *words, *message;
 	} cases[] = {
-		{"rm $pid_file", "failed to retrieve OCI runtime container pid: open %s/init.pid: "
-				 "no such file or directory"},
-		{"echo x >$pid_file", NULL},
-		{"echo -n 1 >$pid_file",
-		 "%s/init.pid names pid 1, which is not a child of the shim"},
-		{"echo -n 4194303 >$pid_file",
-		 "%s/init.pid names pid 4194303, which is not a child of the shim"},
-		{": >$pid_file", NULL},
+		{"pid=none", "failed to retrieve OCI runtime container pid: open %s/init.pid: "
+			     "no such file or directory"},
+		{"pid=garbage", NULL},
+		{"pid=1", "%s/init.pid names pid 1, which is not a child of the shim"},
+		{"pid=4194303", "%s/init.pid names pid 4194303, which is not a child of the shim"},
+		{"pid=empty", NULL},
 	};
 
 	(void)state;
@@ -516,7 +508,7 @@ static void wrong_pid_files(void **state)
 		char expected[512], id[8];
 
 		snprintf(id, sizeof(id), "c%zu", i);
-		runtime_then("create", cases[i].script);
+		runtime_says(cases[i].words);
 		a = await(ask_create(id));
 		assert_int_equal(a->code, CODE_UNKNOWN);
 		if (cases[i].message) {
@@ -536,12 +528,12 @@ static void wrong_pid_files(void **state)
 /* A pid that another process of ours has is not taken twice. */
 static void pid_of_another(void **state)
 {
-	char script[128];
+	char words[32];
 
 	(void)state;
 	started("c");
-	snprintf(script, sizeof(script), "echo -n %d >$pid_file", (int)the_init("c")->pid);
-	runtime_then("create", script);
+	snprintf(words, sizeof(words), "pid=%d", (int)the_init("c")->pid);
+	runtime_says(words);
 	assert_int_equal(await(ask_create("d"))->code, CODE_UNKNOWN);
 	assert_false(the_init("c")->exited);
 }
@@ -736,7 +728,7 @@ static void ids_per_container(void **state)
 	assert_error(ask_create("c"), CODE_ALREADY_EXISTS, "container c: already exists");
 }
 
-int main(int argc, char **argv)
+int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		DAEMON_TEST(life_of_a_container),
@@ -772,6 +764,6 @@ int main(int argc, char **argv)
 		DAEMON_TEST(ids_per_container),
 	};
 
-	daemon_main_begins(argc, argv);
+	close_others();
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

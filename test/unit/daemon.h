@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * daemon.h - a whole daemon (../daemon.h) within a unit test: its processes are real, and so is its
- * runtime, a shell script that a test can make fail, hang, or wait. Only time stands still.
+ * daemon.h - a whole daemon (../daemon.h) within a unit test. Its processes are real, and time stands
+ * still. Its runtime is the fake one (../fake/runtime.c), which a test can make fail, hang, or wait.
  */
 #ifndef UNIT_DAEMON_H
 #define UNIT_DAEMON_H
@@ -176,70 +176,25 @@ static inline const char *calls(void)
 	return file_text("calls");
 }
 
-static char program[512]; /* this one */
-
-/* Makes a process for the runtime, whose script calls this program as `--orphan SCRIPT PIDFILE`, and
- * leaves it to the shim: a shell would reap it itself, if it ends soon. Its pid is told when it is no
- * emulator any more: one may lose a signal on the way through execve(2), as valgrind does. */
-static inline void daemon_main_begins(int argc, char **argv)
+/* From now on it behaves like that: see the table in ../fake/runtime.c. */
+static inline void runtime_says(const char *words)
 {
-	pid_t pid;
-	char text[16];
-	int ends[2];
+	char text[512];
 
-	if (argc < 4 || strcmp(argv[1], "--orphan") != 0) {
-		const char *emulator = getenv("EMULATOR"); /* this is another machine's program */
-		char exe[256];
-		ssize_t n = readlink("/proc/self/exe", exe, sizeof(exe));
-
-		snprintf(program, sizeof(program), "%s %.*s", emulator ? emulator : "", (int)n,
-			 exe);
-		close_others();
-		return;
-	}
-	if (pipe2(ends, O_CLOEXEC) < 0)
-		_exit(1);
-	pid = fork();
-	if (pid == 0) {
-		execl("/bin/sh", "sh", argv[2], NULL);
-		_exit(127);
-	}
-	close(ends[1]);
-	if (read(ends[0], text, 1) < 0) /* its end */
-		_exit(1);
-	snprintf(text, sizeof(text), "%d", (int)pid);
-	_exit(pid < 0 || file_write(argv[3], view_of(text), 0644) < 0);
+	/* In a pid namespace an init would not die of SIGTERM. */
+	snprintf(text, sizeof(text), "host=1 %s\n", words);
+	make_file("words", text, 0644);
 }
 
 static inline void make_runtime(void)
 {
-	char script[4096];
+	static const char fake[] = "build/test/fake-runtime";
+	char path[512];
 
-	/* D/VERB.fail: text for log.json, and exit 1. D/VERB.gate: a FIFO to wait at. D/VERB.then: a
-	 * script to run at the end. D/stateless: it keeps its state elsewhere. D/init, D/exec: what a process is. */
-	snprintf(script, sizeof(script),
-		 "#!/bin/sh\n"
-		 "D=%s; root=$2; log=$4; shift 6; [ \"$1\" = --systemd-cgroup ] && shift\n"
-		 "verb=$1; shift; echo \"$verb $*\" >>$D/calls\n"
-		 "for id; do case $1 in --pid-file) pid_file=$2;; esac; shift; done\n"
-		 "[ -p $D/$verb.gate ] && read x <$D/$verb.gate\n"
-		 "if [ -e $D/$verb.fail ]; then cat $D/$verb.fail >>$log; cat $D/$verb.fail; exit "
-		 "1; fi\n"
-		 "case $verb in create|restore) [ -e $D/stateless ] || mkdir -p $root/$id;; "
-		 "delete) [ -e $D/stateless ] || rmdir $root/$id;; "
-		 "esac\n"
-		 "case $verb in\n"
-		 "create|restore) %s --orphan $D/init $pid_file; cp $pid_file $D/$id.init;;\n"
-		 "exec) %s --orphan $D/exec $pid_file;;\n"
-		 "delete) [ -e $D/$id.init ] && kill -9 $(cat $D/$id.init) 2>/dev/null; rm -f "
-		 "$D/$id.init;;\n"
-		 "esac\n"
-		 "[ -e $D/$verb.then ] && . $D/$verb.then\n"
-		 "exit 0\n",
-		 tmp, program, program);
-	make_file("runtime", script, 0755);
-	make_file("init", "exec sleep 1000\n", 0644);
-	make_file("exec", "exec sleep 1000\n", 0644);
+	if (!realpath(fake, path))
+		fail_msg("no %s here: make fake\n", fake);
+	assert_int_equal(symlink(path, in_tmp("runtime")), 0);
+	runtime_says("");
 	make_file("calls", "", 0644);
 }
 
@@ -260,15 +215,7 @@ static inline void runtime_works(const char *verb)
 	unlink(in_tmp(name));
 }
 
-static inline void runtime_then(const char *verb, const char *script)
-{
-	char name[64];
-
-	snprintf(name, sizeof(name), "%s.then", verb);
-	make_file(name, script, 0644);
-}
-
-/* From now on that verb waits; one that does is let go on. */
+/* From now on that verb waits, before its work, or "VERB.behind" it. */
 static inline void gate_close(const char *verb)
 {
 	char name[64];
@@ -277,10 +224,22 @@ static inline void gate_close(const char *verb)
 	assert_int_equal(mkfifo(in_tmp(name), 0600), 0);
 }
 
-static inline bool gate_try(const char *name)
+/* Whoever comes from now on does not wait. */
+static inline void gate_remove(const char *verb)
 {
-	int fd = open(in_tmp(name), O_WRONLY | O_NONBLOCK | O_CLOEXEC);
+	char name[64];
 
+	snprintf(name, sizeof(name), "%s.gate", verb);
+	assert_int_equal(unlink(in_tmp(name)), 0);
+}
+
+static inline bool gate_try(const char *verb)
+{
+	char name[64];
+	int fd;
+
+	snprintf(name, sizeof(name), "%s.gate", verb);
+	fd = open(in_tmp(name), O_WRONLY | O_NONBLOCK | O_CLOEXEC);
 	if (fd < 0)
 		return false;
 	assert_int_equal(write(fd, "\n", 1), 1);
@@ -288,15 +247,11 @@ static inline bool gate_try(const char *name)
 	return true;
 }
 
-/* Is somebody waiting there? He is let go on, and whoever comes after him does not wait. */
+/* Somebody is waiting there, or will be: he is let go on. */
 static inline void gate_open(const char *verb)
 {
-	char name[64], opened[64];
-
-	snprintf(name, sizeof(name), "%s.gate", verb);
-	snprintf(opened, sizeof(opened), "%s.opened", verb);
-	until(gate_try(name));
-	rename(in_tmp(name), in_tmp(opened));
+	until(gate_try(verb));
+	gate_remove(verb);
 }
 
 /* The runtime has come to that verb. */
@@ -306,6 +261,17 @@ static inline bool called(const char *verb)
 
 	snprintf(line, sizeof(line), "\n%s ", verb);
 	return strncmp(calls(), line + 1, strlen(line) - 1) == 0 || strstr(calls(), line);
+}
+
+/* It has, and is through with it: no request of that kind waits for the runtime. */
+static inline bool was_called(const char *verb, op_step *step)
+{
+	if (!called(verb))
+		return false;
+	for (unsigned int i = 0; i < OP_MAX; i++)
+		if (ops[i].step == step && ops[i].run.pid != 0)
+			return false;
+	return true;
 }
 
 static inline unsigned int call_count(const char *line)

@@ -79,13 +79,15 @@ static const struct cell init_cells[] = {
 	{"Connect", STATE_STOPPED, NULL, NULL, STATE_STOPPED},
 };
 
-/* A container in that state, as if all that leads there had happened. */
+/* A container in that state, as if all that leads there had happened: the runtime does not know it. */
 static struct container *in_state(const char *id, enum state state)
 {
 	static char bundle[256];
 	struct container *c = container_new();
 	struct proc *init = container_init(c);
 
+	runtime_says("start.skip=1 pause.skip=1 resume.skip=1 update.skip=1 checkpoint.skip=1 "
+		     "kill.skip=1 delete.skip=1");
 	snprintf(bundle, sizeof(bundle), "%s/%s", tmp, id);
 	mkdir(bundle, 0755);
 	c->id = init->id = container_keep(c, view_of(id));
@@ -128,8 +130,10 @@ static void every_cell(void **state)
 		make_file("calls", "", 0644);
 		asked = ask_cell(cell->method, id);
 		/* One that was never started is waited for, when it is deleted. */
+		if (cell->call && strcmp(cell->call, "delete") == 0)
+			until(was_called("delete", delete_step));
 		if (strcmp(cell->method, "Delete") == 0)
-			until((advance(100), asked->answered));
+			until((advance(1000), asked->answered));
 		a = await(asked);
 		if (a->code != (cell->refusal ? CODE_UNKNOWN : 0) ||
 		    strcmp(a->message, cell->refusal ? cell->refusal : "") != 0)
@@ -187,7 +191,8 @@ static void failures_change_nothing(void **state)
 		snprintf(name, sizeof(name), "root/ns/%s", id);
 		mkdir(in_tmp("root"), 0755);
 		mkdir(in_tmp("root/ns"), 0755);
-		mkdir(in_tmp(name), 0755); /* the runtime knows of it */
+		if (cases[i].state != STATE_RESTORABLE) /* the runtime knows of it */
+			mkdir(in_tmp(name), 0755);
 		runtime_fails(cases[i].call, "why not");
 		assert_error(ask_cell(cases[i].method, id), CODE_UNKNOWN, cases[i].message);
 		assert_int_equal(the_init(id)->state, cases[i].state);
@@ -505,11 +510,11 @@ static void create_out_of_time(void **state)
 	assert_error(create, CODE_DEADLINE_EXCEEDED, "context deadline exceeded");
 	assert_int_equal(call_count("delete --force c"), 1);
 	assert_int_equal(container_count(), 0);
-	rename(in_tmp("create.gate"), in_tmp("create.opened"));
+	gate_remove("create");
 	created("c");
 }
 
-int main(int argc, char **argv)
+int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		DAEMON_TEST(every_cell),
@@ -528,6 +533,6 @@ int main(int argc, char **argv)
 		DAEMON_TEST(create_out_of_time),
 	};
 
-	daemon_main_begins(argc, argv);
+	close_others();
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
