@@ -249,12 +249,14 @@ static inline size_t put_create(char *to, const char *id, const char *bundle, st
 }
 
 /* Further fields of Create. */
-static inline size_t put_mount(char *to, const char *type, const char *source, const char *option)
+static inline size_t put_mount(char *to, const char *type, const char *source, const char *option,
+			       const char *another)
 {
 	size_t n = put_text(to, 1, type);
 
 	n += put_text(to + n, 2, source);
-	return put_inside(to, 3, n + put_text(to + n, 4, option));
+	n += put_text(to + n, 4, option);
+	return put_inside(to, 3, n + put_text(to + n, 4, another));
 }
 
 static inline size_t put_image(char *to, const char *image)

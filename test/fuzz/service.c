@@ -66,7 +66,7 @@ static void ask_create(struct view *in)
 	snprintf(path, sizeof(path), "/w/%s", h.id);
 	n = put_create(buf, h.id, path, streams);
 	if (more & 1)
-		n += put_mount(buf + n, "bind", "/w/b", NULL);
+		n += put_mount(buf + n, "bind", "/w/b", NULL, NULL);
 	if (more & 2)
 		n += put_image(buf + n, "/w/image");
 	next_private = more & 4;

@@ -42,9 +42,17 @@
 
 #include "../fake/fault.h"
 
-#define PATIENCE_MS 30000 /* until something that must happen counts as not happening */
+static _Noreturn void __attribute__((format(printf, 1, 2))) give_up(const char *fmt, ...);
+
+#define CHECK(condition, ...)                 \
+	do {                                  \
+		if (!(condition))             \
+			give_up(__VA_ARGS__); \
+	} while (0)
+
+#include "../wire.h"
+
 #define LANES_MAX 64
-#define FRAME_MAX 65536
 #define RESIDENT_MAX 1500 /* kB, of which its program is 200 */
 #define BOXES_A_ROUND 16
 
@@ -98,10 +106,16 @@ static char log_text[1 << 20];
 static size_t log_len;
 static pthread_mutex_t log_lock = PTHREAD_MUTEX_INITIALIZER;
 
-static _Noreturn void give_up(const char *what)
+static _Noreturn void give_up(const char *fmt, ...)
 {
-	printf("# %s: %s\n", what, strerror(errno));
-	printf("Bail out! %s\n%s\n", what, log_text);
+	int err = errno;
+	va_list args;
+
+	va_start(args, fmt);
+	printf("Bail out! ");
+	vprintf(fmt, args);
+	printf(" (%s)\n%s\n", strerror(err), log_text);
+	va_end(args);
 	fflush(stdout);
 	if (daemon_pid > 0)
 		kill(daemon_pid, SIGKILL);
@@ -148,132 +162,6 @@ static struct process *process_of(unsigned int box, unsigned int number)
 	return &processes[(size_t)box * (execs + 1) + number];
 }
 
-/* ---- messages ---- */
-
-struct bytes {
-	uint8_t *at;
-	size_t len, cap;
-};
-
-static void put(struct bytes *b, const void *at, size_t len)
-{
-	if (b->len + len > b->cap)
-		give_up("a message is too long");
-	memcpy(b->at + b->len, at, len);
-	b->len += len;
-}
-
-static void put_varint(struct bytes *b, uint64_t v)
-{
-	do {
-		uint8_t byte = (uint8_t)((v & 127) | (v > 127 ? 128 : 0));
-
-		put(b, &byte, 1);
-		v >>= 7;
-	} while (v);
-}
-
-static void put_number(struct bytes *b, unsigned int field, uint64_t v)
-{
-	put_varint(b, field << 3);
-	put_varint(b, v);
-}
-
-static void put_data(struct bytes *b, unsigned int field, const void *at, size_t len)
-{
-	put_varint(b, field << 3 | 2);
-	put_varint(b, len);
-	put(b, at, len);
-}
-
-static void put_text(struct bytes *b, unsigned int field, const char *text)
-{
-	put_data(b, field, text, strlen(text));
-}
-
-struct field {
-	unsigned int number;
-	uint64_t value;
-	const uint8_t *at; /* with `value` as its length */
-};
-
-static uint64_t get_varint(struct bytes *b)
-{
-	uint64_t v = 0;
-
-	for (int shift = 0; b->len > 0 && shift < 64; shift += 7) {
-		uint8_t byte = *b->at++;
-
-		b->len--;
-		v |= (uint64_t)(byte & 127) << shift;
-		if (byte < 128)
-			break;
-	}
-	return v;
-}
-
-static bool get(struct bytes *b, struct field *f)
-{
-	uint64_t key;
-
-	if (b->len == 0)
-		return false;
-	key = get_varint(b);
-	*f = (struct field){.number = (unsigned int)(key >> 3), .value = get_varint(b)};
-	if ((key & 7) == 2) {
-		f->at = b->at;
-		if (f->value > b->len)
-			give_up("a malformed message");
-		b->at += f->value;
-		b->len -= f->value;
-	}
-	return true;
-}
-
-static struct bytes inner(const struct field *f)
-{
-	return (struct bytes){(uint8_t *)f->at, f->value, f->value};
-}
-
-static void be32(uint8_t *to, uint32_t v)
-{
-	for (int i = 0; i < 4; i++)
-		to[i] = (uint8_t)(v >> (24 - 8 * i));
-}
-
-static uint32_t from_be32(const uint8_t *p)
-{
-	return (uint32_t)p[0] << 24 | (uint32_t)p[1] << 16 | (uint32_t)p[2] << 8 | p[3];
-}
-
-static bool send_all(int fd, const uint8_t *at, size_t len)
-{
-	while (len > 0) {
-		ssize_t n = send(fd, at, len, MSG_NOSIGNAL);
-
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n <= 0)
-			return false;
-		at += n;
-		len -= (size_t)n;
-	}
-	return true;
-}
-
-static bool send_frame(int fd, uint32_t stream, uint8_t type, const struct bytes *data)
-{
-	uint8_t buf[FRAME_MAX];
-
-	be32(buf, (uint32_t)data->len);
-	be32(buf + 4, stream);
-	buf[8] = type;
-	buf[9] = 0;
-	if (data->len > 0)
-		memcpy(buf + 10, data->at, data->len);
-	return send_all(fd, buf, data->len + 10);
-}
-
 /* ---- events ---- */
 
 static void on_event(const char *topic, unsigned int n, const char *exec, unsigned int status)
@@ -287,7 +175,7 @@ static void on_event(const char *topic, unsigned int n, const char *exec, unsign
 		return;
 	}
 	events_seen++;
-	if (strcmp(topic, "/tasks/create") == 0) {
+	if (strcmp(topic, "create") == 0) {
 		if (b->created++)
 			finding("c%u: created twice", n);
 		return;
@@ -296,18 +184,18 @@ static void on_event(const char *topic, unsigned int n, const char *exec, unsign
 		finding("c%u: %s %s before its creation", n, topic, exec);
 	if (b->gone)
 		finding("c%u: %s %s after its deletion", n, topic, exec);
-	if (strcmp(topic, "/tasks/start") == 0) {
+	if (strcmp(topic, "start") == 0) {
 		if (init->starts++ || init->exits)
 			finding("c%u: started again, or after its exit", n);
-	} else if (strcmp(topic, "/tasks/exec-added") == 0) {
+	} else if (strcmp(topic, "exec-added") == 0) {
 		if (p->added++)
 			finding("c%u %s: added twice", n, exec);
-	} else if (strcmp(topic, "/tasks/exec-started") == 0) {
+	} else if (strcmp(topic, "exec-started") == 0) {
 		if (p->starts++ || p->exits || !p->added || init->exits)
 			finding("c%u %s: started %u times, exited %u, added %u, its init exited %u",
 				n, exec, p->starts, p->exits, p->added, init->exits);
 		b->running++;
-	} else if (strcmp(topic, "/tasks/exit") == 0) {
+	} else if (strcmp(topic, "exit") == 0) {
 		exits_seen++;
 		if (p->exits++)
 			finding("c%u %s: exited twice", n, exec);
@@ -318,55 +206,24 @@ static void on_event(const char *topic, unsigned int n, const char *exec, unsign
 		else if (b->running > 0)
 			finding("c%u: exited before %u of its execs", n, b->running);
 		p->status = (uint8_t)status;
-	} else if (strcmp(topic, "/tasks/delete") == 0) {
+	} else if (strcmp(topic, "delete") == 0) {
 		if (!init->exits)
 			finding("c%u: deleted before its exit", n);
 		b->gone++;
-	} else if (strcmp(topic, "/tasks/paused") != 0 && strcmp(topic, "/tasks/resumed") != 0) {
+	} else if (strcmp(topic, "paused") != 0 && strcmp(topic, "resumed") != 0) {
 		finding("c%u: unknown event %s", n, topic);
 	}
 }
 
-static void copy_text(char *to, size_t cap, const struct field *f)
+/* "c17" and "e3", or the container's own name, if it is about its init. */
+static void take_event(struct view request)
 {
-	snprintf(to, cap, "%.*s", (int)f->value, (const char *)f->at);
-}
+	struct news n = news_of(get_bytes(request, 3));
+	char id[64], exec[64];
 
-/* A Forward request: the payload in the request, the envelope in that, and so on. */
-static void take_event(struct bytes request)
-{
-	char topic[64] = "", id[64] = "", exec[64] = "";
-	unsigned int status = 0;
-	struct field f, g, h, i;
-
-	while (get(&request, &f)) {
-		struct bytes payload = inner(&f);
-
-		while (f.number == 3 && get(&payload, &g)) {
-			struct bytes envelope = inner(&g);
-
-			while (get(&envelope, &h)) {
-				struct bytes any = inner(&h);
-
-				if (h.number == 3)
-					copy_text(topic, sizeof(topic), &h);
-				while (h.number == 4 && get(&any, &i)) {
-					struct bytes event = inner(&i);
-					struct field e;
-
-					while (i.number == 2 && get(&event, &e)) {
-						if (e.number == 1)
-							copy_text(id, sizeof(id), &e);
-						else if (e.number == 2 && e.at)
-							copy_text(exec, sizeof(exec), &e);
-						else if (e.number == 4 && !e.at)
-							status = (unsigned int)e.value;
-					}
-				}
-			}
-		}
-	}
-	on_event(topic, (unsigned int)atoi(id + 1), strcmp(exec, id) == 0 ? "" : exec, status);
+	get_text(id, sizeof(id), n.id);
+	get_text(exec, sizeof(exec), n.exec);
+	on_event(n.topic, (unsigned int)atoi(id + 1), strcmp(exec, id) == 0 ? "" : exec, n.status);
 }
 
 static uint64_t random_of(uint64_t *state)
@@ -381,61 +238,48 @@ static uint64_t random_of(uint64_t *state)
  * has not acknowledged it has not seen. */
 static void *serve_events(void *arg)
 {
-	int listener = *(int *)arg;
-	static uint8_t buf[2 * FRAME_MAX];
+	static struct peer p;
 	uint64_t dice = seed | 1;
 
 	for (;;) {
-		int fd = accept4(listener, NULL, NULL, SOCK_CLOEXEC);
-		size_t have = 0;
-		ssize_t n;
+		size_t used = 0;
+		struct frame f;
 
-		if (fd < 0)
+		peer_open(&p, accept4(*(int *)arg, NULL, NULL, SOCK_CLOEXEC));
+		if (p.fd < 0)
 			return NULL;
-		while ((n = recv(fd, buf + have, sizeof(buf) - have, 0)) > 0) {
-			size_t done = 0;
-			bool reset = false;
-
-			have += (size_t)n;
-			while (have - done >= 10 && have - done - 10 >= from_be32(buf + done)) {
-				struct bytes frame = {buf + done + 10, from_be32(buf + done), 0};
-				const struct bytes empty = {0};
-
+		while (peer_receive(&p)) {
+			while (p.fd >= 0 && peer_frame(&p, &used, &f)) {
 				if (!soak &&
 				    random_of(&dice) % (faults && faults->on ? 50 : 2000) == 0) {
-					reset = true;
 					resets++;
+					peer_close(&p);
 					break;
 				}
 				pthread_mutex_lock(&lock);
-				take_event(frame);
+				take_event(f.data);
 				pthread_mutex_unlock(&lock);
-				send_frame(fd, from_be32(buf + done + 4), 2, &empty);
-				done += 10 + frame.len;
+				peer_answer(&p, f.stream);
 			}
-			if (reset)
+			if (p.fd < 0)
 				break;
-			memmove(buf, buf + done, have - done);
-			have -= done;
 		}
-		close(fd);
+		peer_close(&p);
 	}
 }
 
 static int listen_at(const char *path)
 {
-	struct sockaddr_un a = {.sun_family = AF_UNIX};
-	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	int fd = unix_listen(path, 0);
 
-	snprintf(a.sun_path, sizeof(a.sun_path), "%s", path);
-	if (fd < 0 || bind(fd, (struct sockaddr *)&a, sizeof(a)) < 0 || listen(fd, 128) < 0)
-		give_up(path);
+	if (fd < 0)
+		give_up("%s", path);
 	return fd;
 }
 
 /* ---- a lane ---- */
 
-struct reply {
+struct outcome {
 	uint32_t stream;
 	bool failed, lost; /* refused; the connection went before the answer came */
 	char why[256];
@@ -444,12 +288,9 @@ struct reply {
 
 struct lane {
 	uint64_t dice;
-	int fd;
-	uint32_t stream;
-	struct reply kept[256]; /* that came while another was waited for */
+	struct peer peer;
+	struct outcome kept[256]; /* that came while another was waited for */
 	unsigned int kept_count;
-	uint8_t buf[2 * FRAME_MAX];
-	size_t have;
 };
 
 static unsigned int roll(struct lane *l, unsigned int sides)
@@ -470,127 +311,108 @@ static void linger(struct lane *l, unsigned int percent)
 
 static void dial(struct lane *l)
 {
-	struct sockaddr_un a = {.sun_family = AF_UNIX};
+	char path[80];
 
-	snprintf(a.sun_path, sizeof(a.sun_path), "%s/d.sock", dir);
-	l->fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-	if (l->fd < 0 || connect(l->fd, (struct sockaddr *)&a, sizeof(a)) < 0)
+	snprintf(path, sizeof(path), "%s/d.sock", dir);
+	peer_open(&l->peer, unix_connect(path, 0));
+	if (l->peer.fd < 0)
 		give_up("connect to the daemon");
-	l->stream = (uint32_t)-1;
-	l->have = l->kept_count = 0;
+	l->kept_count = 0;
 }
 
 /* Only where system calls fail may the daemon close a connection. */
-static struct reply lose(struct lane *l)
+static struct outcome lose(struct lane *l)
 {
 	if (!faults)
 		give_up("the daemon has closed a connection");
-	close(l->fd);
-	l->fd = -1;
-	return (struct reply){.failed = true, .lost = true};
+	peer_close(&l->peer);
+	return (struct outcome){.failed = true, .lost = true};
 }
 
-static uint32_t ask(struct lane *l, const char *method, const struct bytes *payload,
-		    uint64_t timeout_ns)
+static uint32_t ask(struct lane *l, const char *method, struct view payload, int64_t timeout_ns)
 {
-	uint8_t buf[FRAME_MAX];
-	struct bytes b = {buf, 0, sizeof(buf)};
+	char buf[8192];
 
-	put_text(&b, 1, "containerd.task.v2.Task");
-	put_text(&b, 2, method);
-	put_data(&b, 3, payload->at, payload->len);
-	if (timeout_ns)
-		put_number(&b, 4, timeout_ns);
-	if (l->fd < 0)
+	if (l->peer.fd < 0)
 		dial(l);
-	l->stream += 2;
-	if (!send_frame(l->fd, l->stream, 1, &b))
+	l->peer.stream += 2;
+	if (!peer_send(&l->peer, buf,
+		       put_request_within(buf, l->peer.stream, TASK_SERVICE, method, payload,
+					  timeout_ns)))
 		lose(l);
-	return l->stream;
+	return l->peer.stream;
 }
 
-/* Whom a request is about: fields 1 and 2 of them all but Create. */
-static void put_ids(struct bytes *b, unsigned int box, const char *exec)
-{
-	char id[32];
+struct id {
+	char text[16];
+};
 
-	snprintf(id, sizeof(id), "c%u", box);
-	put_text(b, 1, id);
-	if (exec[0])
-		put_text(b, 2, exec);
+static struct id id_of(unsigned int box)
+{
+	struct id id;
+
+	snprintf(id.text, sizeof(id.text), "c%u", box);
+	return id;
 }
 
 static uint32_t ask_about(struct lane *l, const char *method, unsigned int box, const char *exec)
 {
-	uint8_t buf[256];
-	struct bytes b = {buf, 0, sizeof(buf)};
+	char buf[256];
 
-	put_ids(&b, box, exec);
-	return ask(l, method, &b, 0);
+	return ask(l, method, (struct view){buf, put_who(buf, id_of(box).text, exec)}, 0);
 }
 
-static void decode_reply(struct reply *r, struct bytes response)
+static struct outcome outcome_of(const struct frame *f)
 {
-	struct field f, g;
+	struct reply r = reply_of(f);
+	struct outcome o = {.stream = r.stream, .failed = r.code != 0};
 
-	while (get(&response, &f)) {
-		struct bytes b = inner(&f);
-
-		while (f.number == 1 && get(&b, &g)) {
-			if (g.number == 1)
-				r->failed = g.value != 0;
-			else if (g.number == 2)
-				copy_text(r->why, sizeof(r->why), &g);
-		}
-		while (f.number == 2 && get(&b, &g)) {
-			if (g.number == 1 && !g.at)
-				r->first = (unsigned int)g.value;
-			else if (g.number == 2 && !g.at)
-				r->second = (unsigned int)g.value;
-		}
-	}
+	get_text(o.why, sizeof(o.why), r.message);
+	o.first = (unsigned int)get_number(r.payload, 1, 0);
+	o.second = (unsigned int)get_number(r.payload, 2, 0);
+	return o;
 }
 
 /* The reply to that request; those to others are kept. */
-static struct reply answer(struct lane *l, uint32_t stream, const char *what)
+static struct outcome answer(struct lane *l, uint32_t stream, const char *what)
 {
 	for (unsigned int i = 0; i < l->kept_count; i++) {
 		if (l->kept[i].stream == stream) {
-			struct reply r = l->kept[i];
+			struct outcome r = l->kept[i];
 
 			l->kept[i] = l->kept[--l->kept_count];
 			return r;
 		}
 	}
-	while (l->fd >= 0) {
-		struct pollfd p = {l->fd, POLLIN, 0};
-		ssize_t n;
+	while (l->peer.fd >= 0) {
+		struct pollfd p = {l->peer.fd, POLLIN, 0};
+		struct outcome asked = {0};
+		size_t used = 0;
+		struct frame f;
 
-		while (l->have >= 10 && l->have - 10 >= from_be32(l->buf)) {
-			size_t len = from_be32(l->buf);
-			struct reply r = {.stream = from_be32(l->buf + 4)};
-
-			decode_reply(&r, (struct bytes){l->buf + 10, len, 0});
-			memmove(l->buf, l->buf + 10 + len, l->have - 10 - len);
-			l->have -= 10 + len;
-			if (r.stream == stream)
-				return r;
-			if (l->kept_count == sizeof(l->kept) / sizeof(l->kept[0]))
-				give_up("too many replies are kept");
-			l->kept[l->kept_count++] = r;
-		}
-		if (poll(&p, 1, PATIENCE_MS) <= 0) {
+		if (poll(&p, 1, (int)guard_ms()) <= 0) {
 			printf("# no reply: %s\n", what);
 			kill(daemon_pid, SIGUSR1);
-			sleep(1);
+			sleep(1); /* the daemon says what it has; give_up() shows that */
 			give_up("a request was never answered");
 		}
-		n = recv(l->fd, l->buf + l->have, sizeof(l->buf) - l->have, 0);
-		if (n <= 0)
+		if (!peer_receive(&l->peer))
 			return lose(l);
-		l->have += (size_t)n;
+		while (peer_frame(&l->peer, &used, &f)) {
+			struct outcome o = outcome_of(&f);
+
+			if (o.stream == stream) {
+				asked = o;
+				continue;
+			}
+			if (l->kept_count == COUNT(l->kept))
+				give_up("too many replies are kept");
+			l->kept[l->kept_count++] = o;
+		}
+		if (asked.stream == stream)
+			return asked;
 	}
-	return (struct reply){.failed = true, .lost = true};
+	return (struct outcome){.failed = true, .lost = true};
 }
 
 /* ---- bundles ---- */
@@ -600,7 +422,7 @@ static void write_file(const char *path, const char *text)
 	int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
 
 	if (fd < 0 || write(fd, text, strlen(text)) != (ssize_t)strlen(text))
-		give_up(path);
+		give_up("%s", path);
 	close(fd);
 }
 
@@ -644,7 +466,7 @@ static void clear_bundle(unsigned int box)
 	snprintf(path, sizeof(path), "%s/c%u", dir, box);
 	d = opendir(path);
 	if (!d)
-		give_up(path);
+		give_up("%s", path);
 	while ((e = readdir(d))) {
 		if (!expected_file(e->d_name) && !of_runtime(e->d_name) && !faults) {
 			pthread_mutex_lock(&lock);
@@ -670,95 +492,68 @@ static const char logger[] = "binary:///bin/sh?-c=exec+5>%26-;cat+<%264+>/dev/nu
 			     "exec+cat+<%263+>/dev/null";
 
 static uint32_t ask_create(struct lane *l, unsigned int box, const char *stdout_path,
-			   uint64_t timeout_ns)
+			   int64_t timeout_ns)
 {
-	uint8_t buf[4096], options_buf[2048], any_buf[3072];
-	struct bytes b = {buf, 0, sizeof(buf)}, o = {options_buf, 0, sizeof(options_buf)},
-		     any = {any_buf, 0, sizeof(any_buf)};
-	char id[32], bundle[128];
+	char buf[4096], options[2048], bundle[128], url[160];
+	struct streams streams = {0};
+	size_t n, len = put_text(options, 6, runtime);
 
-	put_text(&o, 6, runtime);
-	put_text(&o, 7, root);
+	len += put_text(options + len, 7, root);
 	if (is_root && chance(l, 20)) { /* another owner for its streams */
-		put_number(&o, 4, 1);
-		put_number(&o, 5, 1);
+		len += put_number(options + len, 4, 1);
+		len += put_number(options + len, 5, 1);
 	}
 	if (chance(l, 10)) { /* longer than there is room for in the daemon's table */
 		char work[1000];
 
 		memset(work, 'w', sizeof(work));
-		put_data(&o, 11, work, sizeof(work));
-	}
-	put_text(&any, 1, "containerd.runc.v1.Options");
-	put_data(&any, 2, o.at, o.len);
-	snprintf(id, sizeof(id), "c%u", box);
-	snprintf(bundle, sizeof(bundle), "%s/c%u", dir, box);
-	put_text(&b, 1, id);
-	put_text(&b, 2, bundle);
-	if (is_root && chance(l, 10)) {
-		uint8_t mount_buf[256];
-		struct bytes mount = {mount_buf, 0, sizeof(mount_buf)};
-
-		put_text(&mount, 1, "bind");
-		put_text(&mount, 2, root);
-		put_text(&mount, 4, "rbind");
-		put_text(&mount, 4, "ro");
-		put_data(&b, 3, mount.at, mount.len);
+		len += put_bytes(options + len, 11, (struct view){work, sizeof(work)});
 	}
 	if (stdout_path) {
-		char url[160];
-
-		put_number(&b, 4, chance(l, 30)); /* a terminal */
+		streams.terminal = chance(l, 30);
 		if (chance(l, 15))
 			snprintf(url, sizeof(url), "%s", logger);
 		else
 			snprintf(url, sizeof(url), "%s%s", chance(l, 20) ? "file://" : "",
 				 stdout_path);
-		put_text(&b, 6, url);
+		streams.out = url;
 	}
-	put_data(&b, 10, any.at, any.len);
-	return ask(l, "Create", &b, timeout_ns);
+	snprintf(bundle, sizeof(bundle), "%s/c%u", dir, box);
+	n = put_create(buf, id_of(box).text, bundle, streams);
+	if (is_root && chance(l, 10))
+		n += put_mount(buf + n, "bind", root, "rbind", "ro");
+	n += put_options(buf + n, (struct view){options, len});
+	return ask(l, "Create", (struct view){buf, n}, timeout_ns);
 }
 
 static uint32_t ask_exec(struct lane *l, unsigned int box, const char *exec, const char *words)
 {
-	uint8_t buf[1024], any_buf[768];
-	struct bytes b = {buf, 0, sizeof(buf)}, any = {any_buf, 0, sizeof(any_buf)};
-	char spec[512];
+	char buf[1024], spec[512];
 
 	snprintf(spec, sizeof(spec), "{\"cwd\":\"/\",\"args\":[\"x\"],\"env\":[\"X=fake: %s\"]}",
 		 words);
-	put_text(&any, 1, "types.containerd.io/opencontainers/runtime-spec/1/Process");
-	put_text(&any, 2, spec);
-	put_ids(&b, box, exec);
-	put_data(&b, 7, any.at, any.len);
-	return ask(l, "Exec", &b, 0);
+	return ask(l, "Exec",
+		   (struct view){buf,
+				 put_exec(buf, id_of(box).text, exec, (struct streams){0}, spec)},
+		   0);
 }
 
 static uint32_t ask_kill(struct lane *l, unsigned int box, const char *exec, bool all)
 {
-	uint8_t buf[256];
-	struct bytes b = {buf, 0, sizeof(buf)};
+	char buf[256];
 
-	put_ids(&b, box, exec);
-	put_number(&b, 3, SIGKILL);
-	if (all)
-		put_number(&b, 4, 1);
-	return ask(l, "Kill", &b, 0);
+	return ask(l, "Kill",
+		   (struct view){buf, put_kill(buf, id_of(box).text, exec, SIGKILL, all)}, 0);
 }
 
 static uint32_t ask_update(struct lane *l, unsigned int box)
 {
-	uint8_t buf[512], any_buf[256];
-	struct bytes b = {buf, 0, sizeof(buf)}, any = {any_buf, 0, sizeof(any_buf)};
-	char id[32];
+	char buf[512];
 
-	snprintf(id, sizeof(id), "c%u", box);
-	put_text(&any, 1, "types.containerd.io/opencontainers/runtime-spec/1/LinuxResources");
-	put_text(&any, 2, "{\"cpu\":{\"shares\":512}}");
-	put_text(&b, 1, id);
-	put_data(&b, 2, any.at, any.len);
-	return ask(l, "Update", &b, 0);
+	return ask(l, "Update",
+		   (struct view){buf,
+				 put_update(buf, id_of(box).text, "{\"cpu\":{\"shares\":512}}")},
+		   0);
 }
 
 /* ---- what a lane does ---- */
@@ -825,7 +620,7 @@ static void note_wait(struct lane *l, unsigned int box, unsigned int number, uin
 {
 	struct process *p = process_of(box, number);
 	char what[64];
-	struct reply r;
+	struct outcome r;
 
 	snprintf(what, sizeof(what), "Wait of c%u %u", box, number);
 	r = answer(l, stream, what);
@@ -853,12 +648,12 @@ static void set_run(struct process *p, enum expect e)
 	pthread_mutex_unlock(&lock);
 }
 
-static bool says(const struct reply *r, const char *text)
+static bool says(const struct outcome *r, const char *text)
 {
 	return strstr(r->why, text);
 }
 
-static void unexpected(unsigned int box, const char *what, const struct reply *r)
+static void unexpected(unsigned int box, const char *what, const struct outcome *r)
 {
 	pthread_mutex_lock(&lock);
 	finding("c%u: %s failed: %s", box, what, r->why);
@@ -868,7 +663,7 @@ static void unexpected(unsigned int box, const char *what, const struct reply *r
 static void delete_exec(struct lane *l, unsigned int box, struct exec *e, bool too_early)
 {
 	struct process *p = process_of(box, e->number);
-	struct reply r = answer(l, ask_about(l, "Delete", box, e->id), "Delete of an exec");
+	struct outcome r = answer(l, ask_about(l, "Delete", box, e->id), "Delete of an exec");
 
 	if (r.failed && !(too_early && says(&r, "running")))
 		unexpected(box, "Delete of an exec", &r);
@@ -913,7 +708,7 @@ static bool run_batch(struct lane *l, unsigned int box, unsigned int *number, bo
 			e->start = ask_about(l, "Start", box, e->id);
 	}
 	for (unsigned int i = 0; i < n; i++) {
-		struct reply r = answer(l, batch[i].add, "Exec");
+		struct outcome r = answer(l, batch[i].add, "Exec");
 
 		batch[i].added = !r.failed;
 		if (r.failed && !says(&r, "stopped"))
@@ -954,7 +749,7 @@ static bool run_batch(struct lane *l, unsigned int box, unsigned int *number, bo
 	for (unsigned int i = 0; i < n; i++) {
 		struct exec *e = &batch[i];
 		struct process *p = process_of(box, e->number);
-		struct reply r = {.failed = true};
+		struct outcome r = {.failed = true};
 
 		if (e->start)
 			r = answer(l, e->start, "Start of an exec");
@@ -998,12 +793,12 @@ static void run_box(struct lane *l, unsigned int box)
 	struct process *init = process_of(box, 0);
 	char words[512] = "", path[128];
 	bool may_fail, may_not_start, own_pids = is_root && !soak && chance(l, 40);
-	bool until_killed = soak || chance(l, 60), now = !until_killed && chance(l, 10);
+	bool until_killed = soak || chance(l, 60), at_once = !until_killed && chance(l, 10);
 	bool start = !chance(l, 8), killed = false, hung_up = false;
 	uint32_t waits[3], second = 0;
 	unsigned int wait_count = 0, number = 0;
-	uint64_t deadline = chance(l, 5) ? 1 + roll(l, 4000000) : 0;
-	struct reply r;
+	int64_t deadline = chance(l, 5) ? 1 + roll(l, 4000000) : 0;
+	struct outcome r;
 
 	for (unsigned int i = 0; i <= execs; i++)
 		*process_of(box, i) = (struct process){.waited = -1, .deleted = -1};
@@ -1011,7 +806,7 @@ static void run_box(struct lane *l, unsigned int box)
 	snprintf(words, sizeof(words), "exit=%u", init->planned);
 	if (!until_killed)
 		snprintf(words + strlen(words), 64, " run=%u%s",
-			 chance(l, 50) ? roll(l, 1000) : roll(l, 40000), now ? " now=1" : "");
+			 chance(l, 50) ? roll(l, 1000) : roll(l, 40000), at_once ? " now=1" : "");
 	may_not_start = choose_words(l, "start", words, sizeof(words));
 	may_fail = choose_words(l, "create", words, sizeof(words));
 	if (chance(l, 10))
@@ -1041,7 +836,7 @@ static void run_box(struct lane *l, unsigned int box)
 		uint32_t stream = ask_about(l, "Start", box, "");
 
 		if (chance(l, 4)) { /* the client goes while it is at it */
-			close(l->fd);
+			peer_close(&l->peer);
 			dial(l);
 			wait_count = 0;
 			hung_up = true;
@@ -1060,7 +855,7 @@ static void run_box(struct lane *l, unsigned int box)
 			r = answer(l, stream, "Start");
 			if (second)
 				answer(l, second, "Kill");
-			if (r.failed && !may_not_start && !now && !killed)
+			if (r.failed && !may_not_start && !at_once && !killed)
 				unexpected(box, "Start", &r);
 			set_run(init, r.failed ? NEVER : SURELY);
 			start = !r.failed;
@@ -1084,7 +879,7 @@ static void run_box(struct lane *l, unsigned int box)
 		linger(l, 20);
 	if (wait_count < 3)
 		waits[wait_count++] = ask_about(l, "Wait", box, "");
-	if (!start && !now) {
+	if (!start && !at_once) {
 		init->killed = 1;
 		b->unseen = 1;
 		if (chance(l, 50))
@@ -1096,8 +891,8 @@ static void run_box(struct lane *l, unsigned int box)
 		if (r.failed && !says(&r, "finished") && !says(&r, "no such"))
 			unexpected(box, "Kill", &r);
 	}
-	if (start || now || may_not_start || !chance(l, 50)) {
-		if (!start && !now)
+	if (start || at_once || may_not_start || !chance(l, 50)) {
+		if (!start && !at_once)
 			answer(l, ask_kill(l, box, "", false), "Kill");
 		for (unsigned int i = 0; i < wait_count; i++)
 			note_wait(l, box, 0, waits[i]);
@@ -1141,7 +936,7 @@ static void run_fault_exec(struct lane *l, unsigned int box, unsigned int number
 	struct process *p = process_of(box, number);
 	char words[64], id[16];
 	uint32_t wait;
-	struct reply r;
+	struct outcome r;
 
 	p->planned = (uint8_t)(1 + roll(l, 100));
 	p->killed = 1;
@@ -1169,7 +964,7 @@ static void run_fault_box(struct lane *l, unsigned int box)
 	struct process *init = process_of(box, 0);
 	bool own_pids = is_root && chance(l, 40);
 	char words[128], path[128];
-	struct reply r;
+	struct outcome r;
 	int reader;
 
 	for (unsigned int i = 0; i <= execs; i++)
@@ -1184,7 +979,7 @@ static void run_fault_box(struct lane *l, unsigned int box)
 	write_config(box, own_pids, words);
 	snprintf(path, sizeof(path), "%s/c%u/out", dir, box);
 	if (mkfifo(path, 0600) < 0 || (reader = open(path, O_RDWR | O_NONBLOCK | O_CLOEXEC)) < 0)
-		give_up(path);
+		give_up("%s", path);
 
 	r = answer(l, ask_create(l, box, chance(l, 50) ? path : NULL, 0), "Create");
 	pthread_mutex_lock(&lock);
@@ -1213,7 +1008,7 @@ static void run_fault_box(struct lane *l, unsigned int box)
 static void end_fault_box(struct lane *l, unsigned int box)
 {
 	char command[512], words[] = "x";
-	struct reply r;
+	struct outcome r;
 
 	write_config(box, false, words);
 	for (int i = 0; i < 200; i++) {
@@ -1232,7 +1027,7 @@ static void end_fault_box(struct lane *l, unsigned int box)
 		 "%s/c%u delete >/dev/null",
 		 dir, box, shim, box, dir, box);
 	if (boxes[box].made != SURELY && system(command) != 0)
-		give_up(command);
+		give_up("%s", command);
 	clear_bundle(box);
 }
 
@@ -1262,11 +1057,8 @@ static struct lane all[LANES_MAX];
 
 static void hang_up(void)
 {
-	for (unsigned int i = 0; i < lanes; i++) {
-		if (all[i].fd >= 0)
-			close(all[i].fd);
-		all[i].fd = -1;
-	}
+	for (unsigned int i = 0; i < lanes; i++)
+		peer_close(&all[i].peer);
 }
 
 static void run_lanes(unsigned int upto)
@@ -1276,7 +1068,7 @@ static void run_lanes(unsigned int upto)
 	stop_at = upto;
 	for (unsigned int i = 0; i < lanes; i++) {
 		if (!all[i].dice) {
-			all[i].fd = -1;
+			all[i].peer.fd = -1;
 			all[i].dice = (seed + 1) * 0x9e3779b97f4a7c15U +
 				      (i + 1) * 0xda942042e4dd58b5U;
 		}
@@ -1403,7 +1195,7 @@ static void start_daemon(const char *socket_path, const char *events_path)
 	mkdir(cwd, 0700);
 	snprintf(path, sizeof(path), "%s/log", cwd);
 	if (mkfifo(path, 0600) < 0)
-		give_up(path);
+		give_up("%s", path);
 	snprintf(path, sizeof(path), "%s/address", cwd);
 	{
 		char text[128];
@@ -1565,7 +1357,7 @@ static void map_faults(void)
 	snprintf(path, sizeof(path), "%s/faults", dir);
 	fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
 	if (fd < 0 || ftruncate(fd, sizeof(*faults)) < 0)
-		give_up(path);
+		give_up("%s", path);
 	faults = mmap(NULL, sizeof(*faults), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
 	if (faults == MAP_FAILED)
 		give_up("mmap");
@@ -1598,7 +1390,7 @@ static unsigned int witness_pid;
 static void start_witness(struct lane *l, unsigned int box)
 {
 	char path[128];
-	struct reply r;
+	struct outcome r;
 
 	for (unsigned int i = 0; i <= execs; i++)
 		*process_of(box, i) = (struct process){.waited = -1, .deleted = -1, .killed = 1};
@@ -1615,7 +1407,7 @@ static void start_witness(struct lane *l, unsigned int box)
 
 static bool witness_lives(struct lane *l, unsigned int box)
 {
-	struct reply r = answer(l, ask_about(l, "Connect", box, ""), "Connect");
+	struct outcome r = answer(l, ask_about(l, "Connect", box, ""), "Connect");
 
 	return !r.failed && r.second == witness_pid && kill((pid_t)witness_pid, 0) == 0;
 }
@@ -1663,7 +1455,7 @@ static void run_rounds(long *kb)
 	answer(&l, ask_about(&l, "Wait", witness, ""), "Wait");
 	answer(&l, ask_about(&l, "Delete", witness, ""), "Delete");
 	clear_bundle(witness);
-	close(l.fd);
+	peer_close(&l.peer);
 	containers = next_box;
 	report_faults();
 }
