@@ -35,7 +35,7 @@
 #include <sys/random.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
-#include <sys/un.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -129,6 +129,17 @@ static double seconds(void)
 	clock_gettime(CLOCK_MONOTONIC, &t);
 	return (double)(t.tv_sec - began.tv_sec) + (double)(t.tv_nsec - began.tv_nsec) / 1e9;
 }
+
+/* Asks until it is so; false: in vain. */
+#define holds(condition)                                            \
+	({                                                          \
+		double end_ = seconds() + guard_ms() / 1e3;         \
+		bool is_so_;                                        \
+                                                                    \
+		while (!(is_so_ = (condition)) && seconds() < end_) \
+			usleep(10000);                              \
+		is_so_;                                             \
+	})
 
 /* ---- the model ---- */
 
@@ -1004,6 +1015,14 @@ static void run_fault_box(struct lane *l, unsigned int box)
 	close(reader);
 }
 
+static bool delete_succeeds(struct lane *l, unsigned int box, struct outcome *r)
+{
+	answer(l, ask_about(l, "Resume", box, ""), "Resume");
+	answer(l, ask_kill(l, box, "", true), "Kill");
+	*r = answer(l, ask_about(l, "Delete", box, ""), "Delete");
+	return !r->failed || says(r, "not created");
+}
+
 /* Afterwards: whatever has become of it, it can be ended and deleted. */
 static void end_fault_box(struct lane *l, unsigned int box)
 {
@@ -1011,15 +1030,7 @@ static void end_fault_box(struct lane *l, unsigned int box)
 	struct outcome r;
 
 	write_config(box, false, words);
-	for (int i = 0; i < 200; i++) {
-		answer(l, ask_about(l, "Resume", box, ""), "Resume");
-		answer(l, ask_kill(l, box, "", true), "Kill");
-		r = answer(l, ask_about(l, "Delete", box, ""), "Delete");
-		if (!r.failed || says(&r, "not created"))
-			break;
-		usleep(10000);
-	}
-	if (r.failed && !says(&r, "not created"))
+	if (!holds(delete_succeeds(l, box, &r)))
 		unexpected(box, "Delete after the faults", &r);
 	/* A Create that could not be undone: containerd calls the shim's delete action then. */
 	snprintf(command, sizeof(command),
@@ -1140,6 +1151,24 @@ static unsigned int children(void)
 	return n;
 }
 
+/* It waits for others, and for no time: whatever it puts off for a while, it has done. Whoever closes a
+ * connection to it, or ends a child of it, has woken it up by the time that is done. */
+static bool at_rest(void)
+{
+	char path[64], line[256] = "";
+	unsigned long timeout = 1;
+	long call = -1;
+	FILE *f;
+
+	snprintf(path, sizeof(path), "/proc/%d/syscall", daemon_pid);
+	f = fopen(path, "re");
+	if (!f || !fgets(line, sizeof(line), f))
+		give_up("%s", path);
+	fclose(f);
+	return sscanf(line, "%ld %*x %*x %lx", &call, &timeout) == 2 && call == SYS_ppoll &&
+	       timeout == 0;
+}
+
 static void *read_log(void *arg)
 {
 	char buf[4096];
@@ -1163,26 +1192,28 @@ static void *read_log(void *arg)
 }
 
 /* What the daemon says it has. */
+static bool says_nothing(void)
+{
+	bool found;
+
+	pthread_mutex_lock(&log_lock);
+	found = strstr(log_text, "0 containers, 0 requests unfinished, 0 peers behind with "
+				 "reading, events sent");
+	pthread_mutex_unlock(&log_lock);
+	if (!found)
+		kill(daemon_pid, SIGUSR1);
+	return found;
+}
+
 static bool has_nothing(void)
 {
-	for (int i = 0; i < 50; i++) {
-		bool found;
-
-		pthread_mutex_lock(&log_lock);
-		log_len = 0;
-		log_text[0] = '\0';
-		pthread_mutex_unlock(&log_lock);
-		kill(daemon_pid, SIGUSR1);
-		usleep(100000);
-		pthread_mutex_lock(&log_lock);
-		found = strstr(log_text, "0 containers, 0 requests unfinished, 0 peers behind with "
-					 "reading, events sent");
-		if (!found && i == 49)
-			printf("# %s", log_text);
-		pthread_mutex_unlock(&log_lock);
-		if (found)
-			return true;
-	}
+	pthread_mutex_lock(&log_lock);
+	log_len = 0;
+	log_text[0] = '\0';
+	pthread_mutex_unlock(&log_lock);
+	if (holds(says_nothing()))
+		return true;
+	printf("# %s", log_text);
 	return false;
 }
 
@@ -1223,47 +1254,44 @@ static void start_daemon(const char *socket_path, const char *events_path)
 	close(listener);
 }
 
+static bool has_gone(int *status)
+{
+	if (daemon_pid > 0 && waitpid(daemon_pid, status, WNOHANG) == daemon_pid)
+		daemon_pid = 0;
+	return daemon_pid == 0;
+}
+
 /* It goes when it is told to. */
 static bool shuts_down(void)
 {
 	static struct lane l;
-	int status;
+	int status = -1;
 
 	dial(&l);
 	ask_about(&l, "Shutdown", 0, "");
-	for (int i = 0; i < 100; i++) {
-		pid_t pid = waitpid(daemon_pid, &status, WNOHANG);
+	return holds(has_gone(&status)) && WIFEXITED(status) && WEXITSTATUS(status) == 0;
+}
 
-		if (pid == daemon_pid) {
-			daemon_pid = 0;
-			return WIFEXITED(status) && WEXITSTATUS(status) == 0;
-		}
-		usleep(100000);
-	}
-	return false;
+static bool all_reaped(void)
+{
+	while (waitpid(-1, NULL, WNOHANG) > 0)
+		;
+	return waitpid(-1, NULL, WNOHANG) < 0 && errno == ECHILD;
 }
 
 /* What the daemon has left behind is ours now: we are the next subreaper. */
 static bool nothing_left_running(void)
 {
-	for (int i = 0; i < 50; i++) {
-		while (waitpid(-1, NULL, WNOHANG) > 0)
-			;
-		if (waitpid(-1, NULL, WNOHANG) < 0 && errno == ECHILD)
-			return true;
-		usleep(100000);
-	}
-	return false;
+	return holds(all_reaped());
 }
 
+/* It closes its connection to containerd, watches for the end of its bundle if it is alone, and gives
+ * back memory. */
 static void settle(unsigned int alive)
 {
 	hang_up();
-	for (int i = 0; i < 100 && children() > alive; i++)
-		usleep(100000);
-	/* It closes its connection to containerd, watches for the end of its bundle if it is alone,
-	 * and gives back memory. */
-	usleep(alive ? 2500000 : 6500000);
+	if (!holds(children() <= alive && at_rest()))
+		printf("# the daemon does not come to rest, with %u children\n", children());
 }
 
 /* ---- the verdict ---- */
@@ -1585,7 +1613,7 @@ int main(int argc, char **argv)
 		run_lanes(containers);
 	settle(0);
 	result(has_nothing(), "the daemon has nothing left");
-	usleep(1200000);
+	settle(0);
 	printf("# at the end: %u descriptors, %ld kB private\n", fd_count() - 2, private_kb());
 	printf("# descriptors leaked: %d, bytes of growth: %ld\n", (int)fd_count() - (int)fds,
 	       (private_kb() - kb) * 1024);
