@@ -344,20 +344,20 @@ static inline struct news news_of(struct view payload)
 	struct view envelope = get_bytes(payload, 1), any = get_bytes(envelope, 4);
 	struct view e = get_bytes(any, 2);
 	char topic[64], type[64];
-	size_t i = 0;
 
 	get_text(topic, sizeof(topic), get_bytes(envelope, 3));
 	get_text(type, sizeof(type), get_bytes(any, 1));
-	while (i < COUNT(kinds) && strcmp(kinds[i].topic, topic) != 0)
-		i++;
-	CHECK(i < COUNT(kinds) && strcmp(kinds[i].type, type) == 0, "an event %s of type %s", topic,
-	      type);
-	return (struct news){kinds[i].topic + strlen("/tasks/"),
-			     get_bytes(e, 1),
-			     get_bytes(e, kinds[i].exec),
-			     (uint32_t)get_number(e, kinds[i].pid, 0),
-			     (uint32_t)get_number(e, kinds[i].status, 0),
-			     (int64_t)get_number(get_bytes(e, kinds[i].exited_at), 1, 0)};
+	for (size_t i = 0; i < COUNT(kinds); i++)
+		if (strcmp(kinds[i].topic, topic) == 0 && strcmp(kinds[i].type, type) == 0)
+			return (struct news){kinds[i].topic + strlen("/tasks/"),
+					     get_bytes(e, 1),
+					     get_bytes(e, kinds[i].exec),
+					     (uint32_t)get_number(e, kinds[i].pid, 0),
+					     (uint32_t)get_number(e, kinds[i].status, 0),
+					     (int64_t)get_number(get_bytes(e, kinds[i].exited_at),
+								 1, 0)};
+	CHECK(false, "an event %s of type %s", topic, type);
+	return (struct news){0};
 }
 
 /* ---- a peer of the shim: one end of a connection ---- */
@@ -443,7 +443,8 @@ static inline bool peer_answer(const struct peer *p, uint32_t stream)
 {
 	char header[FRAME_HEADER];
 
-	return peer_send(p, header, put_header(header, 0, stream, FRAME_RESPONSE));
+	put_header(header, 0, stream, FRAME_RESPONSE);
+	return peer_send(p, header, sizeof(header));
 }
 
 /* Takes what there is to read; false at the end of the stream. */

@@ -343,13 +343,13 @@ static struct outcome lose(struct lane *l)
 static uint32_t ask(struct lane *l, const char *method, struct view payload, int64_t timeout_ns)
 {
 	char buf[8192];
+	size_t n;
 
 	if (l->peer.fd < 0)
 		dial(l);
 	l->peer.stream += 2;
-	if (!peer_send(&l->peer, buf,
-		       put_request_within(buf, l->peer.stream, TASK_SERVICE, method, payload,
-					  timeout_ns)))
+	n = put_request_within(buf, l->peer.stream, TASK_SERVICE, method, payload, timeout_ns);
+	if (!peer_send(&l->peer, buf, n))
 		lose(l);
 	return l->peer.stream;
 }
@@ -369,8 +369,9 @@ static struct id id_of(unsigned int box)
 static uint32_t ask_about(struct lane *l, const char *method, unsigned int box, const char *exec)
 {
 	char buf[256];
+	size_t n = put_who(buf, id_of(box).text, exec);
 
-	return ask(l, method, (struct view){buf, put_who(buf, id_of(box).text, exec)}, 0);
+	return ask(l, method, (struct view){buf, n}, 0);
 }
 
 static struct outcome outcome_of(const struct frame *f)
@@ -505,20 +506,20 @@ static const char logger[] = "binary:///bin/sh?-c=exec+5>%26-;cat+<%264+>/dev/nu
 static uint32_t ask_create(struct lane *l, unsigned int box, const char *stdout_path,
 			   int64_t timeout_ns)
 {
-	char buf[4096], options[2048], bundle[128], url[160];
+	char buf[4096], fields[2048], bundle[128], url[160];
 	struct streams streams = {0};
-	size_t n, len = put_text(options, 6, runtime);
+	size_t n, len = put_text(fields, 6, runtime);
 
-	len += put_text(options + len, 7, root);
+	len += put_text(fields + len, 7, root);
 	if (is_root && chance(l, 20)) { /* another owner for its streams */
-		len += put_number(options + len, 4, 1);
-		len += put_number(options + len, 5, 1);
+		len += put_number(fields + len, 4, 1);
+		len += put_number(fields + len, 5, 1);
 	}
 	if (chance(l, 10)) { /* longer than there is room for in the daemon's table */
 		char work[1000];
 
 		memset(work, 'w', sizeof(work));
-		len += put_bytes(options + len, 11, (struct view){work, sizeof(work)});
+		len += put_bytes(fields + len, 11, (struct view){work, sizeof(work)});
 	}
 	if (stdout_path) {
 		streams.terminal = chance(l, 30);
@@ -533,38 +534,35 @@ static uint32_t ask_create(struct lane *l, unsigned int box, const char *stdout_
 	n = put_create(buf, id_of(box).text, bundle, streams);
 	if (is_root && chance(l, 10))
 		n += put_mount(buf + n, "bind", root, "rbind", "ro");
-	n += put_options(buf + n, (struct view){options, len});
+	n += put_options(buf + n, (struct view){fields, len});
 	return ask(l, "Create", (struct view){buf, n}, timeout_ns);
 }
 
 static uint32_t ask_exec(struct lane *l, unsigned int box, const char *exec, const char *words)
 {
 	char buf[1024], spec[512];
+	size_t n;
 
 	snprintf(spec, sizeof(spec), "{\"cwd\":\"/\",\"args\":[\"x\"],\"env\":[\"X=fake: %s\"]}",
 		 words);
-	return ask(l, "Exec",
-		   (struct view){buf,
-				 put_exec(buf, id_of(box).text, exec, (struct streams){0}, spec)},
-		   0);
+	n = put_exec(buf, id_of(box).text, exec, (struct streams){0}, spec);
+	return ask(l, "Exec", (struct view){buf, n}, 0);
 }
 
 static uint32_t ask_kill(struct lane *l, unsigned int box, const char *exec, bool all)
 {
 	char buf[256];
+	size_t n = put_kill(buf, id_of(box).text, exec, SIGKILL, all);
 
-	return ask(l, "Kill",
-		   (struct view){buf, put_kill(buf, id_of(box).text, exec, SIGKILL, all)}, 0);
+	return ask(l, "Kill", (struct view){buf, n}, 0);
 }
 
 static uint32_t ask_update(struct lane *l, unsigned int box)
 {
 	char buf[512];
+	size_t n = put_update(buf, id_of(box).text, "{\"cpu\":{\"shares\":512}}");
 
-	return ask(l, "Update",
-		   (struct view){buf,
-				 put_update(buf, id_of(box).text, "{\"cpu\":{\"shares\":512}}")},
-		   0);
+	return ask(l, "Update", (struct view){buf, n}, 0);
 }
 
 /* ---- what a lane does ---- */
