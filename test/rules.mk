@@ -23,6 +23,8 @@ mutants: deps-test
 # test that needs a file's statics includes that file, and is not linked with its object.
 
 UNIT = $(patsubst test/unit/%.c,%,$(wildcard test/unit/*.c))
+# The runtime of those with a daemon in them: a program of this machine, whatever ARCH is.
+FAKERUNTIME = build/test/fake-runtime
 HOSTFLAGS = $(WARN) -Wno-stack-usage -g -O1 -D_GNU_SOURCE -DUNIT_TEST -DVERSION='"test"' -I. -I$(B)/pb
 HOSTOBJ = $(filter-out shim.o,$(SRC:.c=.o)) $(PROTO:%=%.pb.o)
 SANITIZE = -fsanitize=address,undefined -fno-sanitize-recover=all
@@ -45,7 +47,7 @@ $(B)/$(1)/unit-%.o: test/unit/%.c Makefile test/rules.mk $(B)/pb/.done
 	@echo "  CC $$@"
 	@gcc $(HOSTFLAGS) $(2) -MMD -MP -c -o $$@ $$<
 
-$(B)/$(1)/unit-%: $(B)/$(1)/unit-%.o $(HOSTOBJ:%=$(B)/$(1)/%)
+$(B)/$(1)/unit-%: $(B)/$(1)/unit-%.o $(HOSTOBJ:%=$(B)/$(1)/%) | $(FAKERUNTIME)
 	@gcc $(2) -o $$@ $$< $$(call linked,$(B)/$(1),test/unit/$$*.c $$(wildcard test/unit/*.h)) -lprotobuf-nanopb -lcmocka
 
 -include $(wildcard $(B)/$(1)/*.d)
@@ -95,7 +97,7 @@ CLANGFLAGS = $(filter-out -Wstack-usage=3072,$(WARN)) -Wno-bitwise-instead-of-lo
 	-fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=all \
 	-D_GNU_SOURCE -DUNIT_TEST -DVERSION='"test"' -I. -I$(B)/pb
 RENAME = objcopy --redefine-syms=test/fuzz/world.syms
-FUZZLINK = $(call linked,$(@D),test/fuzz/$*.c $$(grep -q '^.include "daemon.h"' test/fuzz/$*.c && echo test/fuzz/*.h))
+FUZZLINK = $(call linked,$(@D),test/fuzz/$*.c $$(grep -q '^.include "daemon.h"' test/fuzz/$*.c && echo test/fuzz/daemon.h))
 
 $(B)/replay/%.o: $(B)/asan/%.o test/fuzz/world.syms
 	@mkdir -p $(@D)
@@ -150,7 +152,8 @@ $(B)/arch/%.pb.o: $(B)/pb/%.pb.o
 	@mkdir -p $(@D)
 	@ln -sf $(abspath $<) $@
 
-$(B)/arch/unit-%: test/unit/%.c $(wildcard test/unit/*.h test/*.h) test/arch/cmocka.h shim.c $(HOSTOBJ:%=$(B)/arch/%)
+$(B)/arch/unit-%: test/unit/%.c $(wildcard test/unit/*.h test/*.h) test/arch/cmocka.h shim.c $(HOSTOBJ:%=$(B)/arch/%) \
+		| $(FAKERUNTIME)
 	@echo "  CC $@"
 	@$(CC) $(ARCHFLAGS) -c -o $@.o $<
 	@$(LINK) $(LDFLAGS) -o $@ $(MUSL)/rcrt1.o $(MUSL)/crti.o $@.o \
@@ -184,18 +187,18 @@ $(B)/test/idle: test/density/idle.c $(K)/.done Makefile
 # ---- tests on the fake runtime --------------------------------------------------------------------
 # make race, soak, faults: at length what make test does in short; RACE=, SOAK= and REAL= (seconds
 # with each real runtime), ROUNDS= say how much; build/test/race prints the seed to repeat a run with.
-FAKE = $(B)/test/fake-runtime $(B)/test/race $(B)/test/nanoshim-faults $(B)/test/oldkernel
+FAKE = $(FAKERUNTIME) $(B)/test/race $(B)/test/nanoshim-faults $(B)/test/oldkernel
 RACE = --containers 10000 --execs 28
 SOAK = --containers 20000 --execs 50 --idle 60
 REAL = 600
 ROUNDS = 1000
 
-$(B)/test/fake-runtime: test/fake/runtime.c
+$(FAKERUNTIME): test/fake/runtime.c
 	@mkdir -p $(@D)
 	@echo "  CC $@"
 	@musl-gcc $(WARN) -Wno-stack-usage -D_GNU_SOURCE -Os -static -s -o $@ $<
 
-$(B)/test/race: test/race/race.c test/fake/fault.h
+$(B)/test/race: test/race/race.c test/fake/fault.h $(wildcard test/*.h) ttrpc.h loop.h util.h
 	@mkdir -p $(@D)
 	@echo "  CC $@"
 	@gcc $(WARN) -Wno-stack-usage -D_GNU_SOURCE -g -O1 -pthread -o $@ $<
