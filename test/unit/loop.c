@@ -98,8 +98,9 @@ static void timers(void **state)
 	loop_timer(begin + 100000);
 	loop_timer(begin + 30);
 	loop_timer(begin + 200000);
+	assert_true(deadline == begin + 30);
 	assert_false(loop_wait());
-	assert_true(now >= begin + 29 && now < begin + 50000);
+	assert_true(now >= begin + 30);
 	assert_false(loop_next(&ref));
 	loop_timer(begin); /* it is over already */
 	loop_wait();
@@ -110,6 +111,7 @@ static void timers(void **state)
 static void signals(void **state)
 {
 	sigset_t old, mask;
+	uint64_t due;
 
 	(void)state;
 	sigprocmask(SIG_SETMASK, NULL, &old);
@@ -120,16 +122,18 @@ static void signals(void **state)
 	loop_child = loop_terminate = false;
 	raise(SIGCHLD);
 	assert_false(loop_child); /* nowhere but in the wait */
-	loop_timer(now + 100000);
+	due = now + guard_ms();
+	loop_timer(due);
 	loop_wait();
-	assert_true(loop_child);
+	assert_true(loop_child && now < due);
 	assert_false(loop_terminate);
 	loop_child = false;
 	for (int i = 0; i < 2; i++) {
 		raise(i ? SIGTERM : SIGINT);
-		loop_timer(now + 100000);
+		due = now + guard_ms();
+		loop_timer(due);
 		loop_wait();
-		assert_true(loop_terminate);
+		assert_true(loop_terminate && now < due);
 		loop_terminate = false;
 	}
 	assert_false(loop_child);
@@ -142,8 +146,10 @@ static void signals(void **state)
 	assert_true(loop_child);
 	loop_child = false;
 	raise(SIGPIPE); /* that one never ends a wait */
-	loop_timer(now + 10);
+	due = now + 10;
+	loop_timer(due);
 	loop_wait();
+	assert_true(now >= due);
 	assert_false(loop_child || loop_terminate);
 	for (int i = 0; i < 4; i++)
 		signal((const int[]){SIGCHLD, SIGTERM, SIGINT, SIGUSR1}[i], SIG_DFL);
@@ -177,6 +183,7 @@ static void long_sleep(void **state)
 {
 	static const unsigned int counts[] = {1, FEW, FEW + 1};
 	struct ref ref;
+	int status;
 	char x;
 
 	(void)state;
@@ -191,7 +198,7 @@ static void long_sleep(void **state)
 		assert_true(loop_wait()); /* the next one is without an end */
 		child = fork();
 		if (child == 0) {
-			usleep(50000);
+			await_asleep(getppid());
 			_exit(write(fds_of[1], "x", 1) != 1);
 		}
 		for (unsigned int slot = 0; slot < last; slot++)
@@ -203,7 +210,8 @@ static void long_sleep(void **state)
 		assert_true(ref.got & POLLIN);
 		assert_false(loop_next(&ref));
 		assert_int_equal(read(fds_of[0], &x, 1), 1);
-		assert_int_equal(waitpid(child, NULL, 0), child);
+		assert_int_equal(waitpid(child, &status, 0), child);
+		assert_int_equal(status, 0);
 	}
 }
 

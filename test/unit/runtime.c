@@ -255,6 +255,16 @@ static void death_signal(void **state)
 	assert_true(has_line(reported(&s), "deathsig 0"));
 }
 
+static bool is_program(pid_t pid, const char *name)
+{
+	char path[64], text[64];
+	ssize_t n;
+
+	snprintf(path, sizeof(path), "/proc/%d/comm", (int)pid);
+	n = file_read(path, text, sizeof(text));
+	return n > 0 && view_is(view_trim((struct view){text, (size_t)n}), name);
+}
+
 /* When the daemon is killed, so is its runtime; not so the daemon that `start` leaves behind. */
 static void dies_with_us(void **state)
 {
@@ -274,7 +284,11 @@ static void dies_with_us(void **state)
 						.fd_count = 3,
 						.outlives_us = outlives};
 
+			alarm((unsigned int)(guard_ms() / 1000));
 			child = spawn(&s);
+			/* Without a vfork(2) it is not yet what it will be. */
+			while (!is_program(child, "sleep"))
+				usleep(1000);
 			if (write(fds[1], &child, sizeof(child)) != sizeof(child))
 				_exit(1);
 			_exit(0);

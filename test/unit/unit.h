@@ -165,6 +165,45 @@ static inline unsigned int open_fds(void)
 	return n;
 }
 
+/* ---- waiting for others ----------------------------------------------------------------------- */
+
+/* After so many milliseconds a wait is a hang. That is far longer than anything takes, and no measure:
+ * TIME_FACTOR makes it longer still for valgrind, an emulator or a slow machine. */
+static inline uint64_t guard_ms(void)
+{
+	const char *text = getenv("TIME_FACTOR");
+	double factor = text ? strtod(text, NULL) : 0;
+
+	return (uint64_t)(60000 * (factor > 0 ? factor : 1));
+}
+
+/* Waits until it holds. Naps are counted: a clock may stand still. */
+#define await_that(condition)                                          \
+	do {                                                           \
+		for (uint64_t naps_ = 0; !(condition); usleep(1000))   \
+			if (naps_++ > guard_ms())                      \
+				fail_msg("in vain: %s\n", #condition); \
+	} while (0)
+
+/* Does that process sleep? */
+static inline bool is_asleep(pid_t pid)
+{
+	char path[64], text[512];
+	const char *name_end;
+
+	snprintf(path, sizeof(path), "/proc/%d/stat", (int)pid);
+	name_end = file_read(path, text, sizeof(text)) > 0 ? strrchr(text, ')') : NULL;
+	return name_end && strncmp(name_end, ") S", 3) == 0;
+}
+
+/* For a child that may not fail a test: waits until that process sleeps, and dies in vain. */
+static inline void await_asleep(pid_t pid)
+{
+	alarm((unsigned int)(guard_ms() / 1000));
+	while (!is_asleep(pid))
+		usleep(1000);
+}
+
 /* ---- a clock of the test's own -------------------------------------------------------------- */
 
 /* With UNIT_CLOCK defined, time as the shim sees it stands still but for advance(). */

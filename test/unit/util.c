@@ -587,44 +587,67 @@ static void files_replaced(void **state)
 	assert_int_equal(file_replace(name, VIEW("x"), 0644), -ENAMETOOLONG);
 }
 
-static void on_alarm(int sig)
+static volatile unsigned int *interruptions; /* of write_all(), as both processes see them */
+
+static void on_interruption(int sig)
 {
 	(void)sig;
+	++*interruptions;
+}
+
+/* Interrupts the writer whenever it is blocked, twice between two reads: one write(2) has taken a part
+ * by then, the next one nothing. Then reads all there is. */
+static int read_and_interrupt(int fd, pid_t writer, struct view expected)
+{
+	static char got[1 << 20];
+	size_t len = 0;
+	ssize_t n = 1;
+
+	for (unsigned int i = 0; i < 40 && n > 0; i++) {
+		await_asleep(writer);
+		kill(writer, SIGUSR2);
+		while (*interruptions == i)
+			usleep(1000); /* await_asleep() has set the alarm */
+		if (i % 2) {
+			await_asleep(writer);
+			n = read(fd, got + len, 3 * 4096 + i);
+			len += n > 0 ? (size_t)n : 0;
+		}
+	}
+	while (n > 0 && (n = read(fd, got + len, len % 7000 + 1)) > 0)
+		len += (size_t)n;
+	return len != expected.len || memcmp(got, expected.at, len) != 0;
 }
 
 /* write(2) that takes a part only, and is interrupted, is gone on with. */
 static void write_all_goes_on(void **state)
 {
 	static char content[1 << 20];
-	struct sigaction sa = {.sa_handler = on_alarm};
-	struct itimerval often = {{0, 1000}, {0, 1000}}, never = {{0, 0}, {0, 0}};
+	const struct view all = {content, sizeof(content)};
+	struct sigaction sa = {.sa_handler = on_interruption}, old;
+	pid_t pid, writer = getpid();
 	int fds[2], status;
-	pid_t pid;
 
 	(void)state;
+	interruptions = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	assert_true(interruptions != MAP_FAILED);
+	sigaction(SIGUSR2, &sa, &old);
 	for (size_t i = 0; i < sizeof(content); i++)
 		content[i] = (char)(i >> 4);
 	assert_int_equal(pipe(fds), 0);
 	pid = fork();
 	if (pid == 0) {
-		static char got[1 << 20];
-		size_t len = 0;
-		ssize_t n;
-
 		close(fds[1]);
-		while ((n = read(fds[0], got + len, len % 7000 + 1)) > 0)
-			len += (size_t)n;
-		_exit(len != sizeof(got) || memcmp(got, content, len) != 0);
+		_exit(read_and_interrupt(fds[0], writer, all));
 	}
 	close(fds[0]);
-	sigaction(SIGALRM, &sa, NULL);
-	setitimer(ITIMER_REAL, &often, NULL);
-	assert_int_equal(write_all(fds[1], (struct view){content, sizeof(content)}), 0);
-	setitimer(ITIMER_REAL, &never, NULL);
-	signal(SIGALRM, SIG_IGN); /* valgrind may hold one back still */
+	assert_int_equal(write_all(fds[1], all), 0);
 	close(fds[1]);
 	assert_int_equal(waitpid(pid, &status, 0), pid);
 	assert_int_equal(status, 0);
+	assert_int_equal(*interruptions, 40);
+	sigaction(SIGUSR2, &old, NULL);
+	munmap((void *)interruptions, 4096);
 	assert_int_equal(write_all(-1, VIEW("x")), -EBADF);
 	assert_int_equal(write_all(-1, (struct view){0}), 0);
 }
