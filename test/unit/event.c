@@ -232,7 +232,10 @@ static void one_event(void **state)
 	assert_false(server_take(&e));
 	/* The connection goes a moment later, and nothing is waited for any more. */
 	assert_true(conn.fd >= 0);
-	advance(LINGER_MS + 1);
+	advance(LINGER_MS - 1);
+	turn();
+	assert_true(conn.fd >= 0);
+	advance(1);
 	turn();
 	assert_int_equal(conn.fd, -1);
 	assert_true(next_timer() == UINT64_MAX);
@@ -367,9 +370,10 @@ static void nobody_there(void **state)
 		turn();
 	}
 	server_start();
+	advance(4999);
 	turn();
 	assert_false(server_take(&e));
-	advance(5000);
+	advance(1);
 	turn();
 	for (uint32_t i = 0; i < n; i++) {
 		assert_true(server_take(&e));
@@ -686,6 +690,44 @@ static void queue_grows_and_shrinks(void **state)
 	turn();
 }
 
+/* Clients wait while their events do: as long as containerd takes some, and no longer. */
+static void clients_wait_for_events(void **state)
+{
+	struct event e;
+	uint32_t pushed = 0, taken = 0;
+	size_t before;
+
+	(void)state;
+	server_start();
+	push(pushed++);
+	assert_true(server_take(&e));
+	while (queue.tail - queue.head <= BEHIND) {
+		assert_false(event_behind());
+		push(pushed++);
+	}
+	server_accepts(e.stream);
+	turn();
+	taken++;
+	while (queue.tail - queue.head <= BEHIND + 4 * STEP)
+		push(pushed++);
+	assert_false(event_behind()); /* from here on it must grow shorter */
+	assert_true(event_behind());
+	assert_true(next_timer() == now + PROGRESS_MS);
+	for (before = queue.tail - queue.head; queue.tail - queue.head > before - STEP; taken++) {
+		assert_true(event_behind());
+		assert_true(server_take(&e));
+		assert_int_equal(number_of(&e), taken);
+		server_accepts(e.stream);
+		turn();
+	}
+	assert_false(event_behind());
+	assert_true(event_behind());
+	advance(PROGRESS_MS - 1);
+	assert_true(event_behind());
+	advance(1); /* it has stopped taking any */
+	assert_false(event_behind());
+}
+
 /* The events that have been pushed, from number `taken` on, come one after the other. */
 static void take_all(uint32_t taken, uint32_t pushed)
 {
@@ -911,7 +953,10 @@ static void answer_is_left_till_later(void **state)
 	assert_false(watched());
 	assert_false(event_idle());
 	assert_true(next_timer() == now + LINGER_MS);
-	advance(LINGER_MS);
+	advance(LINGER_MS - 1);
+	lazy_turn();
+	assert_false(event_idle());
+	advance(1);
 	lazy_turn(); /* read, and the connection closed */
 	assert_true(event_idle());
 	assert_int_equal(conn.fd, -1);
@@ -1067,6 +1112,7 @@ int main(void)
 		EVENT_TEST(busy_listener),
 		EVENT_TEST(queue_grows_and_shrinks),
 		EVENT_TEST(queue_comes_and_goes),
+		EVENT_TEST(clients_wait_for_events),
 		EVENT_TEST(large_event),
 		EVENT_TEST(queue_is_bounded),
 		EVENT_TEST(memory_comes_late),
