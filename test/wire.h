@@ -25,7 +25,7 @@ static inline unsigned int guard_ms(void)
 {
 	const char *factor = getenv("TIME_FACTOR");
 
-	return (unsigned int)(60000 * (factor ? strtod(factor, NULL) : 1));
+	return (unsigned int)(60000 * (factor && factor[0] ? strtod(factor, NULL) : 1));
 }
 
 /* ---- writing fields: each appends to a buffer that is large enough, and returns how much ---- */

@@ -5,6 +5,10 @@
  */
 #include "daemon.h"
 
+#include <sched.h>
+#include <sys/mount.h>
+#include <sys/time.h>
+
 /* ---- requests that are none ---- */
 
 static struct ask *ask_service(const char *service, const char *method, struct view payload)
@@ -995,6 +999,298 @@ static void restore(void **state)
 	assert_string_equal(event_log, "create c;start c;exit c c 143;delete c 143;");
 }
 
+/* ---- limits: just before them nothing happens, then at once ---- */
+
+/* The only request there is waits for its time, or to be woken. */
+static bool waits_for_time(void)
+{
+	return ops_count() == 1 && ops[0].run.pid == 0 && ops[0].waits == WAIT_TIME;
+}
+
+/* It is answered in `ms` from now, but not before: who looks every few milliseconds does so in the last
+ * `step` of them. */
+static void assert_answered_in(uint64_t ms, uint64_t step, const struct ask *asked)
+{
+	advance(ms - step);
+	for (int i = 0; i < 3; i++)
+		one_turn();
+	assert_false(asked->answered);
+	advance(step);
+	await(asked);
+}
+
+static void limit_of_readers(void **state)
+{
+	const struct ask *create;
+
+	(void)state;
+	assert_int_equal(mkfifo(in_tmp("out"), 0600), 0);
+	create = ask_create_with(0, "c", (struct streams){.out = in_tmp("out")}, (struct view){0});
+	until(called("create") && waits_for_time());
+	assert_answered_in(30000, 10, create);
+	assert_int_equal(create->code, CODE_UNKNOWN);
+	assert_non_null(strstr(create->message, "context deadline exceeded"));
+}
+
+static void limit_of_undoing(void **state)
+{
+	const struct ask *create;
+
+	(void)state;
+	runtime_fails("create", "why not");
+	gate_close("delete");
+	create = ask_create("c");
+	until(called("delete"));
+	assert_answered_in(10000, 1, create);
+	assert_error(create, CODE_UNKNOWN, "OCI runtime create failed: why not");
+	assert_int_equal(container_count(), 0);
+}
+
+/* A runtime that hangs over what init has left behind, or over thawing it. */
+static void limit_of_cleaning(void **state)
+{
+	for (int paused = 0; paused < 2; paused++) {
+		const char *id = paused ? "d" : "c", *verb = paused ? "resume" : "kill";
+		const struct ask *wait;
+
+		(void)state;
+		if (paused)
+			with_private_pids(id);
+		started(id);
+		if (paused)
+			assert_ok(ask_about("Pause", id));
+		gate_close(verb);
+		wait = ask_about("Wait", id);
+		end_process(the_init(id), SIGKILL);
+		until(called(verb));
+		assert_answered_in(10000, 1, wait);
+		assert_ok(wait);
+	}
+}
+
+/* Somebody who is not the container has its output open. */
+static void limit_of_draining(void **state)
+{
+	int reader, holder;
+	const struct ask *delete;
+	char path[64];
+
+	(void)state;
+	with_private_pids("c");
+	assert_int_equal(mkfifo(in_tmp("out"), 0600), 0);
+	reader = open(in_tmp("out"), O_RDONLY | O_NONBLOCK | O_CLOEXEC);
+	assert_ok(
+		ask_create_with(0, "c", (struct streams){.out = in_tmp("out")}, (struct view){0}));
+	assert_ok(ask_about("Start", "c"));
+	snprintf(path, sizeof(path), "/proc/%d/fd/1", (int)the_init("c")->pid);
+	holder = open(path, O_WRONLY | O_CLOEXEC);
+	assert_true(holder >= 0);
+	end_process(the_init("c"), SIGKILL);
+	assert_ok(ask_about("Wait", "c"));
+	delete = ask_about("Delete", "c");
+	until(waits_for_time());
+	assert_answered_in(10000, 1, delete);
+	assert_ok(delete);
+	close(reader);
+	close(holder);
+}
+
+/* The runtime has deleted it, but its init goes on. */
+static void limit_of_exits(void **state)
+{
+	const struct ask *delete;
+
+	(void)state;
+	with_private_pids("c");
+	created("c");
+	runtime_says("delete.skip=1");
+	delete = ask_about("Delete", "c");
+	until(call_count("delete c") == 1 && waits_for_time());
+	assert_answered_in(10000, 1, delete);
+	assert_ok(delete);
+	until(event_idle());
+	assert_string_equal(event_log, "create c;exit c c 137 never;delete c 0;");
+}
+
+static void limit_of_loggers(void **state)
+{
+	const struct ask *delete;
+	char url[300];
+
+	(void)state;
+	with_private_pids("c");
+	make_file("logger", "#!/bin/sh\ntrap '' TERM\nexec 5>&-\nexec sleep 1000\n", 0755);
+	snprintf(url, sizeof(url), "binary://%s", in_tmp("logger"));
+	assert_ok(ask_create_with(0, "c", (struct streams){.out = url}, (struct view){0}));
+	assert_ok(ask_about("Start", "c"));
+	end_process(the_init("c"), SIGKILL);
+	assert_ok(ask_about("Wait", "c"));
+	delete = ask_about("Delete", "c");
+	until(call_count("delete c") == 1 && waits_for_time());
+	assert_answered_in(12000, 1, delete);
+	assert_ok(delete);
+}
+
+/* With a rootfs to be mounted. */
+static const struct ask *ask_create_mounted(const char *id)
+{
+	char buf[1024], options[300];
+	size_t n = put_create(buf, id, in_tmp(id), (struct streams){0});
+
+	n += put_mount(buf + n, "tmpfs", "none", NULL, NULL);
+	n += put_options(buf + n, (struct view){options, put_text(options, 7, in_tmp("root"))});
+	return ask("Create", buf, n);
+}
+
+/* A rootfs that is mounted, and somebody who has a file in it open. */
+static int busy_rootfs(const char *id)
+{
+	char path[128];
+	int fd;
+
+	snprintf(path, sizeof(path), "%s/rootfs/file", id);
+	fd = open(in_tmp(path), O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+	assert_true(fd >= 0);
+	return fd;
+}
+
+static void limit_of_unmounting(void **state)
+{
+	static const char *const ids[] = {"c", "d", "e", "f"};
+
+	(void)state;
+	if (unshare(CLONE_NEWNS) < 0 || mount("", "/", "", MS_REC | MS_PRIVATE, "") < 0)
+		skip();
+	for (unsigned int i = 0; i < COUNT(ids); i++) {
+		bool fails = i & 1, busy_to_the_end = i & 2; /* a Create, or a Delete */
+		char line[64];
+		const struct ask *asked;
+		int fd;
+
+		with_private_pids(ids[i]);
+		if (fails) {
+			runtime_fails("create", "why not");
+			gate_close("create");
+		}
+		make_file("calls", "", 0644);
+		asked = ask_create_mounted(ids[i]);
+		if (fails)
+			until(called("create"));
+		else
+			assert_ok(asked);
+		fd = busy_rootfs(ids[i]);
+		if (fails)
+			gate_open("create");
+		else
+			asked = ask_about("Delete", ids[i]);
+		snprintf(line, sizeof(line), "delete %s%s", fails ? "--force " : "", ids[i]);
+		until(call_count(line) == 1 && waits_for_time() &&
+		      ops[0].timer == now + UMOUNT_RETRY_MS);
+		advance(2500 - 1 - UMOUNT_RETRY_MS);
+		for (int k = 0; k < 3; k++)
+			one_turn();
+		assert_false(asked->answered);
+		if (!busy_to_the_end)
+			close(fd);
+		advance(1 + UMOUNT_RETRY_MS);
+		if (fails)
+			assert_error(asked, CODE_UNKNOWN, "OCI runtime create failed: why not");
+		else if (busy_to_the_end)
+			assert_error(asked, CODE_UNKNOWN,
+				     "failed rootfs umount: device or resource busy");
+		else
+			assert_ok(asked);
+		if (busy_to_the_end)
+			close(fd);
+		snprintf(line, sizeof(line), "%s/rootfs", ids[i]);
+		assert_int_equal(umount2(in_tmp(line), MNT_DETACH), busy_to_the_end ? 0 : -1);
+		runtime_works("create");
+	}
+}
+
+/* Time while the daemon sleeps: it passes up to just before its end, and then to its end. */
+static unsigned int ticks;
+static bool acknowledged; /* by containerd, at the first tick */
+
+static void tick(int signal)
+{
+	const struct itimerval soon = {{0, 0}, {0, 50000}};
+
+	(void)signal;
+	if (ticks++ > 0) {
+		test_clock_ms += ticks == 2 ? 1 : 1000000;
+		alarm((unsigned int)(guard_ms() / 1000));
+		return;
+	}
+	test_clock_ms += 5000 - 1;
+	if (acknowledged) {
+		events_mode = EVENTS_TAKEN;
+		containerd_turn();
+	}
+	setitimer(ITIMER_REAL, &soon, NULL);
+}
+
+/* The daemon ends: what is due still goes out, but containerd is not waited for for ever. */
+static void limit_of_flushing(void **state)
+{
+	const struct itimerval soon = {{0, 0}, {0, 50000}};
+	struct sigaction sa = {.sa_handler = tick}, old;
+	sigset_t alarm_signal, mask;
+
+	(void)state;
+	sigaction(SIGALRM, &sa, &old);
+	sigemptyset(&alarm_signal); /* it comes only while the daemon sleeps */
+	sigaddset(&alarm_signal, SIGALRM);
+	sigprocmask(SIG_BLOCK, &alarm_signal, &mask);
+	acknowledged = !acknowledged;
+	events_mode = EVENTS_HELD;
+	created("c");
+	ticks = 0;
+	setitimer(ITIMER_REAL, &soon, NULL);
+	finish();
+	alarm(0);
+	signal(SIGALRM, SIG_IGN);
+	sigprocmask(SIG_SETMASK, &mask, NULL);
+	sigaction(SIGALRM, &old, NULL);
+	task_closed = false;
+	assert_int_equal(ticks, acknowledged ? 1 : 2);
+	assert_int_equal(event_idle(), acknowledged);
+	events_mode = EVENTS_TAKEN;
+	peer_close(&containerd);
+	until((advance(100), event_idle()));
+}
+
+/* Without containers and clients it waits a while, and then for the end of its bundle. */
+static void limit_of_being_alone(void **state)
+{
+	int before = open(".", O_PATH | O_CLOEXEC);
+
+	(void)state;
+	assert_int_equal(mkdir(in_tmp("bundle"), 0755), 0);
+	assert_int_equal(chdir(in_tmp("bundle")), 0);
+	for (int gone_early = 0; gone_early < 2; gone_early++) {
+		advance(5000);
+		assert_false(abandoned()); /* there is a client */
+		client_close(client);
+		until(server_alone());
+		assert_false(abandoned());
+		if (gone_early)
+			rmdir(in_tmp("bundle"));
+		advance(5000 - 1);
+		assert_false(abandoned());
+		assert_int_equal(bundle_watch, -1);
+		advance(1);
+		assert_int_equal(abandoned(), gone_early);
+		assert_true(bundle_watch >= 0);
+		client_connect(client);
+		until(!server_alone());
+		assert_false(abandoned());
+		assert_int_equal(bundle_watch, -1);
+	}
+	assert_int_equal(fchdir(before), 0);
+	close(before);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -1040,6 +1336,16 @@ int main(void)
 		DAEMON_TEST(checkpoint),
 		DAEMON_TEST(checkpoint_path_too_long),
 		DAEMON_TEST(restore),
+		DAEMON_TEST(limit_of_readers),
+		DAEMON_TEST(limit_of_undoing),
+		DAEMON_TEST(limit_of_cleaning),
+		DAEMON_TEST(limit_of_draining),
+		DAEMON_TEST(limit_of_exits),
+		DAEMON_TEST(limit_of_loggers),
+		DAEMON_TEST(limit_of_flushing),
+		DAEMON_TEST(limit_of_flushing),
+		DAEMON_TEST(limit_of_being_alone),
+		DAEMON_TEST(limit_of_unmounting),
 	};
 
 	close_others();

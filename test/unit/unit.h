@@ -167,16 +167,6 @@ static inline unsigned int open_fds(void)
 
 /* ---- waiting for others ----------------------------------------------------------------------- */
 
-/* After so many milliseconds a wait is a hang. That is far longer than anything takes, and no measure:
- * TIME_FACTOR makes it longer still for valgrind, an emulator or a slow machine. */
-static inline uint64_t guard_ms(void)
-{
-	const char *text = getenv("TIME_FACTOR");
-	double factor = text ? strtod(text, NULL) : 0;
-
-	return (uint64_t)(60000 * (factor > 0 ? factor : 1));
-}
-
 /* Waits until it holds. Naps are counted: a clock may stand still. */
 #define await_that(condition)                                          \
 	do {                                                           \
