@@ -25,6 +25,7 @@
 #include <sys/syscall.h>
 #include <sys/vfs.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "shim.h"
@@ -78,6 +79,38 @@ int ioctl(int fd, unsigned long request, ...)
 		return -1;
 	}
 	return (int)syscall(SYS_ioctl, fd, request, arg);
+}
+
+/* Time as mount.c sees it, if it does not pass by itself: a nap takes what it says, and nothing else
+ * takes any. */
+static bool clock_stands;
+static uint64_t clock_at, killed_at, last_nap; /* ms */
+static void (*in_last_nap)(void);
+
+int clock_gettime(clockid_t id, struct timespec *ts)
+{
+	if (!clock_stands || id != CLOCK_MONOTONIC)
+		return (int)syscall(SYS_clock_gettime, id, ts);
+	*ts = (struct timespec){.tv_sec = (time_t)(clock_at / 1000),
+				.tv_nsec = (long)(clock_at % 1000) * 1000000};
+	return 0;
+}
+
+int nanosleep(const struct timespec *ts, struct timespec *left)
+{
+	if (!clock_stands)
+		return (int)syscall(SYS_nanosleep, ts, left);
+	clock_at += (uint64_t)ts->tv_nsec / 1000000;
+	if (in_last_nap && clock_at == last_nap)
+		in_last_nap();
+	return 0;
+}
+
+int kill(pid_t pid, int signal)
+{
+	if (killed_at == 0)
+		killed_at = clock_at;
+	return (int)syscall(SYS_kill, pid, signal);
 }
 
 /* Runs a function in a child for whom the newer mount calls do not exist. */
@@ -257,7 +290,7 @@ static int set_real(void **state)
 static int clear(void **state)
 {
 	(void)state;
-	recording = false;
+	recording = clock_stands = false;
 	return mount_undo(root);
 }
 
@@ -999,6 +1032,40 @@ static void test_fuse_helper(void **state)
 	assert_int_equal(apply(), -E2BIG);
 }
 
+/* Lets the helper go on, as soon as it has come to the gate, and waits for its end. */
+static void open_gate(void)
+{
+	int gate = open(path("gate"), O_WRONLY | O_CLOEXEC);
+	siginfo_t info;
+
+	assert_int_equal(write(gate, "\n", 1), 1);
+	close(gate);
+	assert_int_equal(waitid(P_ALL, 0, &info, WEXITED | WNOWAIT), 0);
+}
+
+/* The daemon stands still while a helper works: for ten seconds at most. */
+static void test_fuse_helper_hangs(void **state)
+{
+	(void)state;
+	need_root();
+	script("mount.fuse", "#!/bin/sh\nread x <$BASE/gate\n");
+	assert_int_equal(mkfifo(path("gate"), 0600), 0);
+	clock_stands = true;
+	clock_at = 1000000;
+	last_nap = clock_at + 10000;
+	killed_at = 0;
+	in_last_nap = open_gate;
+	begin();
+	add("fuse.x", "src", NULL, "a=b");
+	assert_int_equal(apply(), 0);
+	assert_true(clock_at == last_nap && killed_at == 0);
+	in_last_nap = NULL;
+	clock_at = 1000000;
+	assert_int_equal(apply(), -EIO);
+	assert_non_null(strstr(why_buf, "exit status 137"));
+	assert_int_equal(killed_at, last_nap + 2);
+}
+
 static void test_fuse_unmount(void **state)
 {
 	char options[600];
@@ -1159,6 +1226,7 @@ int main(void)
 		REAL(test_undo_leaves_others_alone),
 		REAL(test_loop),
 		REAL(test_fuse_helper),
+		REAL(test_fuse_helper_hangs),
 		REAL(test_fuse_unmount),
 		REAL(test_mapped_bind),
 		REAL(test_mapped_on_an_old_kernel),
