@@ -47,7 +47,7 @@ static bool server_take(struct event *e)
 {
 	static char buf[FRAME_HEADER + FRAME_DATA_MAX];
 	struct view data, envelope, any;
-	ssize_t n;
+	size_t len;
 
 	if (client < 0) {
 		client = accept4(listening, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
@@ -55,14 +55,17 @@ static bool server_take(struct event *e)
 			return false;
 		dials++;
 	}
-	n = recv(client, buf, sizeof(buf), MSG_PEEK);
-	if (n < FRAME_HEADER || (size_t)n < FRAME_HEADER + get_be32(buf))
+	/* No more than there is to be: valgrind looks at all of the room it is given. */
+	if (recv(client, buf, FRAME_HEADER, MSG_PEEK) < FRAME_HEADER)
 		return false;
-	n = recv(client, buf, FRAME_HEADER + get_be32(buf), 0);
-	assert_int_equal(n, FRAME_HEADER + get_be32(buf));
+	len = FRAME_HEADER + get_be32(buf);
+	assert_true(len <= sizeof(buf));
+	if (recv(client, buf, len, MSG_PEEK) < (ssize_t)len)
+		return false;
+	assert_int_equal(recv(client, buf, len, 0), len);
 	assert_int_equal(buf[8], FRAME_REQUEST);
 	assert_int_equal(buf[9], 0);
-	data = (struct view){buf + FRAME_HEADER, (size_t)n - FRAME_HEADER};
+	data = (struct view){buf + FRAME_HEADER, len - FRAME_HEADER};
 	*e = (struct event){.stream = get_be32(buf + 4),
 			    .service = get_bytes(data, 1),
 			    .method = get_bytes(data, 2),
@@ -744,14 +747,14 @@ static void take_all(uint32_t taken, uint32_t pushed)
 /* Some come, some go, at any rate: the page is used over and over, and left and found again. */
 static void queue_comes_and_goes(void **state)
 {
-	const int rounds = VALGRIND() ? 600 : 3000;
+	enum { ROUNDS = 3000 };
 	uint32_t random = 3, pushed = 0, taken = 0;
 	bool left_page = false;
 	struct event e;
 
 	(void)state;
 	server_start();
-	for (int round = 0; round < rounds; round++) {
+	for (int round = 0; round < ROUNDS; round++) {
 		unsigned int n;
 
 		random = random * 1103515245 + 12345;
