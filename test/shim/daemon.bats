@@ -19,13 +19,7 @@ note() { echo "# $*" >&3; }
 	ctr_run -d "$ID-other" sleep 1000 # shares the text, see private()
 	ctr_run -d "$ID" sleep 1000
 	pid=$(shim_pid "$ID")
-	quiet() { # for three seconds it does not run at all
-		local before
-		before=$(grep ctxt_switches "/proc/$pid/status")
-		sleep 3
-		[[ $(grep ctxt_switches "/proc/$pid/status") == "$before" ]]
-	}
-	is_go || wait_for 20 quiet
+	is_go || wait_for sleeps "$pid" 3
 	kb=$(private "$pid") pss=$(memory "$pid" Pss) tables=$(status_of "$pid" VmPTE)
 	vsz=$(status_of "$pid" VmSize)
 	note "private $kb KiB ($(dirty "$pid") dirty), PSS $pss KiB," \
@@ -48,10 +42,10 @@ note() { echo "# $*" >&3; }
 	pid=$(shim_pid "$ID")
 	equal 1 "$(status_of "$pid" Threads)" threads
 	feed "$GATE"
-	timeout 20 head -c 1000000 <&"$OUT" >/dev/null
+	bounded head -c 1000000 <&"$OUT" >/dev/null
 	equal 1 "$(status_of "$pid" Threads)" threads
 	vsz=$(status_of "$pid" VmSize)
-	timeout 20 cat <&"$OUT" >/dev/null
+	bounded cat <&"$OUT" >/dev/null
 	ctr_rm "$ID"
 	not_sanitized "much address space"
 	((vsz <= VSZ_MAX_KB)) || fail "VSZ: $vsz KiB"
@@ -60,17 +54,22 @@ note() { echo "# $*" >&3; }
 @test "memory returns to where it was after ten MiB of output and a hundred calls" {
 	not_for_go "grows"
 	not_sanitized "memory of the sanitizers"
-	local pid before i
+	local pid before i pids
 	gated "$ID" 'head -c 10485760 /dev/zero; sleep 1000'
 	pid=$(shim_pid "$ID")
 	before=$(dirty "$pid")
 	feed "$GATE"
-	timeout 20 head -c 10485760 <&"$OUT" >/dev/null
-	for ((i = 0; i < 100; i++)); do
-		ctr task ps "$ID" >/dev/null
+	bounded head -c 10485760 <&"$OUT" >/dev/null
+	for ((i = 0; i < 20; i++)); do
+		pids=()
+		for _ in {1..5}; do
+			ctr task ps "$ID" >/dev/null &
+			pids+=($!)
+		done
+		all_well "${pids[@]}"
 	done
 	settled() { (($(dirty "$pid") <= before + 4)); }
-	wait_for 10 settled
+	wait_for settled
 	ctr_rm "$ID"
 }
 

@@ -13,7 +13,7 @@ forgotten() { # ID: containerd has no such task any more
 # The Go shim leaves the socket of a daemon that was killed; that much is done for it here.
 daemon_kill() { # PID
 	kill -KILL "$1"
-	wait_for 10 dead "$1"
+	wait_for dead "$1"
 	if is_go; then
 		rm "$LAB"/run/containerd/s/*
 	fi
@@ -27,8 +27,8 @@ daemon_kill() { # PID
 	daemon_kill "$(shim_pid "$ID")"
 	nothing_left
 	dead "$init"
-	wait_for 20 forgotten "$ID"
-	wait_for 20 events_are "$ID" "create start exit:137 delete:137"
+	wait_for forgotten "$ID"
+	wait_for events_are "$ID" "create start exit:137 delete:137"
 	ctr container rm "$ID"
 	works "$ID"
 }
@@ -37,7 +37,7 @@ daemon_kill() { # PID
 	local client got=0
 	ctr_run --rm "$ID" sleep 1000 2>/dev/null &
 	client=$!
-	wait_for 20 task_is "$ID" RUNNING
+	wait_for task_is "$ID" RUNNING
 	daemon_kill "$(shim_pid "$ID")"
 	nothing_left
 	wait "$client" || got=$?
@@ -47,10 +47,10 @@ daemon_kill() { # PID
 
 @test "kill -9 of a daemon whose container has already exited" {
 	ctr_run -d "$ID" sh -c 'exit 3'
-	wait_for 20 task_is "$ID" STOPPED
+	wait_for task_is "$ID" STOPPED
 	daemon_kill "$(shim_pid "$ID")"
 	nothing_left
-	wait_for 20 forgotten "$ID"
+	wait_for forgotten "$ID"
 	ctr container rm "$ID"
 }
 
@@ -59,11 +59,11 @@ daemon_kill() { # PID
 	for i in 1 2 3; do
 		ctr_run -d --annotation "io.containerd.runc.v2.group=$ID" "$ID-$i" sleep 1000
 	done
-	shim_count_is 1
+	wait_for shim_count_is 1
 	daemon_kill "$(shim_pids)"
 	nothing_left
 	for i in 1 2 3; do
-		wait_for 20 forgotten "$ID-$i"
+		wait_for forgotten "$ID-$i"
 		ctr container rm "$ID-$i"
 	done
 }
@@ -75,11 +75,11 @@ daemon_kill() { # PID
 	init=$(task_pid "$ID")
 	test -S "$(shim_socket "$ID")"
 	kill -TERM "$pid"
-	wait_for 10 dead "$pid"
-	wait_for 10 test ! -e "$(shim_socket "$ID")"
+	wait_for dead "$pid"
+	wait_for test ! -e "$(shim_socket "$ID")"
 	nothing_left
 	dead "$init"
-	wait_for 20 forgotten "$ID"
+	wait_for forgotten "$ID"
 	ctr container rm "$ID"
 }
 
@@ -93,9 +93,9 @@ daemon_kill() { # PID
 	contains "$(ctr task ps "$ID")" "^$(task_pid "$ID")\b"
 	equal "$pid" "$(shim_pid "$ID")" "daemon"
 	kill -INT "$pid"
-	wait_for 10 dead "$pid"
+	wait_for dead "$pid"
 	nothing_left
-	wait_for 20 forgotten "$ID"
+	wait_for forgotten "$ID"
 	ctr container rm "$ID"
 }
 
@@ -119,9 +119,9 @@ daemon_kill() { # PID
 	ctr_run -d "$ID-2" sleep 1000
 	pid=$(shim_pid "$ID-1")
 	ctr_rm "$ID-1"
-	wait_for 10 dead "$pid"
-	wait_for 10 test ! -e "$(shim_socket "$ID-1")"
-	shim_count_is 1
+	wait_for dead "$pid"
+	wait_for test ! -e "$(shim_socket "$ID-1")"
+	wait_for shim_count_is 1
 	test -S "$(shim_socket "$ID-2")"
 	ctr_rm "$ID-2"
 }
@@ -133,10 +133,10 @@ daemon_kill() { # PID
 	pid=$(shim_pids)
 	ctr_rm "$ID-1"
 	equal "$pid" "$(shim_pids)" "daemon"
-	task_is "$ID-2" RUNNING
+	wait_for task_is "$ID-2" RUNNING
 	test -S "$(shim_socket "$ID")"
 	works --annotation "io.containerd.runc.v2.group=$ID" "$ID-3"
 	ctr_rm "$ID-2"
-	wait_for 10 dead "$pid"
-	wait_for 10 test ! -e "$(shim_socket "$ID")"
+	wait_for dead "$pid"
+	wait_for test ! -e "$(shim_socket "$ID")"
 }

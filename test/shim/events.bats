@@ -17,7 +17,7 @@ field() { # ID TOPIC NAME
 	events_start "$LAB/events"
 	ctr_run -d "$ID" sh -c 'sleep 1000; exit 0'
 	pid=$(task_pid "$ID")
-	wait_for 20 events_are "$ID" "create start"
+	wait_for events_are "$ID" "create start"
 	equal "$pid" "$(field "$ID" create pid)" "pid of create"
 	equal "$pid" "$(field "$ID" start pid)" "pid of start"
 	contains "$(field "$ID" create bundle)" "^$LAB/state/.*/$NS/$ID\$"
@@ -25,13 +25,13 @@ field() { # ID TOPIC NAME
 	contains "$(field "$ID" create stderr)" "/$ID-stderr\$"
 
 	ctr task kill -s KILL "$ID"
-	wait_for 20 events_are "$ID" "create start exit:137"
+	wait_for events_are "$ID" "create start exit:137"
 	equal "$ID" "$(field "$ID" exit id)" "id of exit"
 	equal "$pid" "$(field "$ID" exit pid)" "pid of exit"
-	contains "$(field "$ID" exit exited_at)" "^$(date -u +%Y)-..-..T..:..:..\.[0-9]+Z\$"
+	contains "$(field "$ID" exit exited_at)" "^20..-..-..T..:..:..\.[0-9]+Z\$"
 
 	ctr task rm "$ID" 2>/dev/null
-	wait_for 20 events_are "$ID" "create start exit:137 delete:137"
+	wait_for events_are "$ID" "create start exit:137 delete:137"
 	equal "$pid" "$(field "$ID" delete pid)" "pid of delete"
 	equal "$(field "$ID" exit exited_at)" "$(field "$ID" delete exited_at)" "time of the exit"
 	ctr container rm "$ID"
@@ -42,12 +42,14 @@ field() { # ID TOPIC NAME
 @test "the exit time is the time of the exit" {
 	local before after said
 	events_start "$LAB/events-time"
-	ctr_run -d "$ID" sh -c 'read -r x </dev/null; exit 1'
+	gated "$ID" 'exit 1'
 	before=$(date +%s)
-	wait_for 20 events_are "$ID" "create start exit:1"
+	feed "$GATE"
+	wait_for events_are "$ID" "create start exit:1"
 	after=$(date +%s)
 	said=$(date -d "$(field "$ID" exit exited_at)" +%s)
-	((said >= before - 2 && said <= after + 1)) || fail "$before <= $said <= $after"
+	# The kernel's coarse clock may be a tick behind.
+	((said >= before - 1 && said <= after)) || fail "$before <= $said <= $after"
 	ctr_rm "$ID"
 }
 
@@ -62,14 +64,14 @@ field() { # ID TOPIC NAME
 events_flow_on() { # everything published until now has arrived
 	local mark=$RANDOM$RANDOM
 	ctr namespaces label "$NS" "mark=$mark"
-	wait_for 20 grep -q "$mark" "$EVENTS"
+	wait_for grep -q "$mark" "$EVENTS"
 }
 
 @test "fifty containers in parallel that exit at once: each event once, in order" {
 	local i bad=0 pids=() got
 	events_start "$LAB/events-50"
 	for i in {1..50}; do
-		CTR_TIMEOUT=150 ctr_run --rm "$ID-$i" sh -c "exit $i" 2>"$LAB/err.$i" &
+		PATIENCE=$((5 * PATIENCE)) ctr_run --rm "$ID-$i" sh -c "exit $i" 2>"$LAB/err.$i" &
 		pids[i]=$!
 	done
 	for i in {1..50}; do
@@ -81,7 +83,7 @@ events_flow_on() { # everything published until now has arrived
 		fi
 	done
 	for i in {1..50}; do
-		if ! wait_for 20 events_are "$ID-$i" "create start exit:$i delete:$i"; then
+		if ! wait_for events_are "$ID-$i" "create start exit:$i delete:$i"; then
 			say "events of $i: $(events_of "$ID-$i")"
 			bad=1
 		fi
@@ -103,11 +105,11 @@ events_flow_on() { # everything published until now has arrived
 	printf '\n%.0s' {1..50} >&8 # read takes one byte at a time, so each gets its newline
 	exec 8>&-
 	for i in {1..50}; do
-		wait_for 20 events_are "$ID-$i" "create start exit:$i"
+		wait_for events_are "$ID-$i" "create start exit:$i"
 	done
 	for i in {1..50}; do
 		contains "$(ctr task rm "$ID-$i" 2>&1)" "exit code $i"
 		ctr container rm "$ID-$i"
-		wait_for 20 events_are "$ID-$i" "create start exit:$i delete:$i"
+		wait_for events_are "$ID-$i" "create start exit:$i delete:$i"
 	done
 }

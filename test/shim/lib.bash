@@ -5,24 +5,44 @@
 #
 # A laboratory is a directory (LAB). In it lie containerd's root, state, sockets and log, a bin/
 # that comes first on containerd's PATH, and a run/ that is mounted over /run. All of it lives in a
-# mount namespace of its own, kept by a guard process; nothing outside LAB is written except
-# cgroups, which are named after a containerd namespace (NS) nobody else has. The guard watches the
-# process that built the laboratory and clears everything away if that one dies without having done
-# so itself.
+# mount and a network namespace of its own, kept by a guard process; nothing outside LAB is written
+# except cgroups, which are named after a containerd namespace (NS) nobody else has. So any number
+# of laboratories may be at work side by side. The guard watches the process that built the
+# laboratory and clears everything away if that one dies without having done so itself.
 #
 # What is ours is recognised by NANOSHIM_LAB=... in its environment, which shims and runtimes
 # inherit from containerd, and by the cgroups of NS. Nothing else is ever signalled.
 #
-# Environment: SHIM (default build/nanoshim), RUNTIME (runc or crun), CONTAINERD, CTR,
-# SANITIZED=1 (SHIM is build/asan/nanoshim), CI=true or MUST_WORK=1 (a test that cannot run has failed), KEEP=1 (containerd's log at the end).
+# Environment: SHIM (default build/nanoshim), RUNTIME (runc, crun, runc-new, crun-new), PEER (the
+# release of containerd: 1.6, which is the machine's own, 1.7 or 2.x; test/peers fetches the others
+# and the -new runtimes), CONTAINERD and CTR (instead of PEER), TIME_FACTOR (how much longer than on
+# a machine of its own everything may take), TMPDIR, SANITIZED=1 (SHIM is build/asan/nanoshim),
+# CI=true or MUST_WORK=1 (a test that cannot run has failed), KEEP=1 (containerd's log at the end).
 
 PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin
 LIB=$(realpath "${BASH_SOURCE[0]}")
 ROOT=${LIB%/test/shim/lib.bash}
-
-: "${SHIM:=$ROOT/build/nanoshim}" "${RUNTIME:=runc}" "${CONTAINERD:=containerd}" "${CTR:=ctr}"
+PEERS=$ROOT/build/peers
+HELP=$ROOT/test/shim/peers # programs that some tests call
 IMAGE=nanoshim.test/busybox:1
-export SHIM RUNTIME CONTAINERD CTR IMAGE
+export IMAGE
+
+# Every containerd from here on is of this release.
+use_peer() { # 1.6, 1.7 or 2.x
+	PEER=$1 CONTAINERD=containerd CTR=ctr
+	if [[ $1 != 1.6 ]]; then
+		CONTAINERD=$PEERS/$1/usr/bin/containerd CTR=$PEERS/$1/usr/bin/ctr
+	fi
+	export PEER CONTAINERD CTR
+}
+
+[[ ${CONTAINERD:-} ]] || use_peer "${PEER:-1.6}"
+: "${SHIM:=$ROOT/build/nanoshim}" "${RUNTIME:=runc}" "${CTR:=ctr}"
+[[ $RUNTIME != *-new ]] || RUNTIME=$PEERS/$RUNTIME/bin/${RUNTIME%-new}
+export SHIM RUNTIME CTR
+
+# Nothing here measures time. Whatever is waited for longer than this hangs.
+PATIENCE=$(awk -v factor="${TIME_FACTOR:-1}" 'BEGIN { printf "%d", 60 * factor + 1 }')
 
 # ---- small tools ---------------------------------------------------------------------------------
 
@@ -48,17 +68,19 @@ refuse() { # COMMAND...: it must fail; its output and status are left in $output
 }
 
 # Polls CONDITION... (a silent command) until it is true; the only way anything here waits.
-wait_for() { # SECONDS CONDITION...
-	local end=$((SECONDS + $1 + 1))
-	shift
+wait_for() { # CONDITION...
+	local end=$((SECONDS + PATIENCE))
 	until "$@"; do
 		if ((SECONDS >= end)); then
 			fail "gave up waiting for: $*"
 			return
 		fi
-		sleep 0.05
+		sleep 0.03
 	done
 }
+
+# A program that must not hang.
+bounded() { timeout --foreground -k 5 "$PATIENCE" "$@"; }
 
 alive() { # PID: exists and is not a zombie
 	local stat
@@ -69,7 +91,25 @@ alive() { # PID: exists and is not a zombie
 dead() { ! alive "$1"; }
 
 # Writes a line into a FIFO, once somebody has it open for reading.
-feed() { timeout 20 tee "$1" <<<"" >/dev/null; } # FIFO
+feed() { bounded tee "$1" <<<"" >/dev/null; } # FIFO
+
+size_is() { [[ -e $1 && $(stat -c %s "$1") == "$2" ]]; } # FILE BYTES
+
+exits_with() { # CODE COMMAND...
+	local want=$1 got=0
+	shift
+	"$@" || got=$?
+	equal "$want" "$got" "exit code of $*"
+}
+
+# Children that were started one after the other, PIDS, have all succeeded.
+all_well() { # PID...
+	local pid bad=0
+	for pid; do
+		wait "$pid" || bad=1
+	done
+	((bad == 0)) || fail "one of those started together has failed"
+}
 
 must_work() { [[ ${CI:-} == true || ${MUST_WORK:-} == 1 ]]; }
 
@@ -105,16 +145,16 @@ not_sanitized() { # WHY
 
 # ---- the laboratory ------------------------------------------------------------------------------
 
-lab_config() {
+# Containerd gives a shim 2 s for its state and 5 s for some other things. That is no measure of the
+# shim on a machine that is slow and busy; which answers wait for what is tested elsewhere.
+containerd_config() { # PLUGIN...: these are off
 	cat <<-EOF
 		version = 2
 		root = "$LAB/root"
 		state = "$LAB/state"
-		disabled_plugins = ["io.containerd.grpc.v1.cri", "io.containerd.cri.v1.images",
-		  "io.containerd.cri.v1.runtime", "io.containerd.nri.v1.nri",
-		  "io.containerd.snapshotter.v1.aufs", "io.containerd.snapshotter.v1.blockfile",
-		  "io.containerd.snapshotter.v1.btrfs", "io.containerd.snapshotter.v1.devmapper",
-		  "io.containerd.snapshotter.v1.zfs"]
+		disabled_plugins = [$(printf '"%s", ' "$@") "io.containerd.snapshotter.v1.aufs",
+		  "io.containerd.snapshotter.v1.blockfile", "io.containerd.snapshotter.v1.btrfs",
+		  "io.containerd.snapshotter.v1.devmapper", "io.containerd.snapshotter.v1.zfs"]
 		[grpc]
 		  address = "$LAB/c.sock"
 		[ttrpc]
@@ -122,25 +162,38 @@ lab_config() {
 		[debug]
 		  address = "$LAB/d.sock"
 		  level = "info"
+		[timeouts]
+		  "io.containerd.timeout.shim.cleanup" = "${PATIENCE}s"
+		  "io.containerd.timeout.shim.load" = "${PATIENCE}s"
+		  "io.containerd.timeout.shim.shutdown" = "${PATIENCE}s"
+		  "io.containerd.timeout.task.state" = "${PATIENCE}s"
 		[plugins."io.containerd.internal.v1.opt"]
 		  path = "$LAB/opt"
 	EOF
 }
 
-# An image of busybox and its links in the format of `docker save`.
-lab_image() { # FILE
-	local dir=$LAB/image arch name
+lab_config() {
+	containerd_config io.containerd.grpc.v1.cri io.containerd.cri.v1.images \
+		io.containerd.cri.v1.runtime io.containerd.nri.v1.nri
+}
+
+# An image of busybox and its links in the format of `docker save`, made once: where it is is printed.
+lab_image() {
+	local file=$ROOT/build/lab/image.tar dir arch
+	if [[ $file -nt $LIB && $file -nt $(command -v busybox) ]]; then
+		echo "$file"
+		return
+	fi
 	case $(uname -m) in
 	x86_64) arch=amd64 ;;
 	aarch64) arch=arm64 ;;
 	armv*) arch=arm ;;
 	*) arch=$(uname -m) ;;
 	esac
-	mkdir -p "$dir"/root/{bin,dev,etc,proc,root,sys,tmp}
+	dir=$LAB/image
+	mkdir -p "$dir"/root/{bin,dev,etc,proc,root,sys,tmp} "${file%/*}"
 	cp "$(command -v busybox)" "$dir/root/bin/busybox"
-	for name in $("$dir/root/bin/busybox" --list); do
-		[[ $name == busybox ]] || ln -s busybox "$dir/root/bin/$name"
-	done
+	busybox --list | grep -vx busybox | (cd "$dir/root/bin" && xargs -n 1 ln -s busybox)
 	echo root:x:0:0:root:/root:/bin/sh >"$dir/root/etc/passwd"
 	echo root:x:0: >"$dir/root/etc/group"
 	tar -C "$dir/root" --owner=0 --group=0 -cf "$dir/layer.tar" .
@@ -153,15 +206,29 @@ lab_image() { # FILE
 	cat >"$dir/manifest.json" <<-EOF
 		[{"Config": "config.json", "RepoTags": ["$IMAGE"], "Layers": ["layer.tar"]}]
 	EOF
-	tar -C "$dir" -cf "$1" manifest.json config.json layer.tar
+	tar -C "$dir" -cf "$dir/image.tar" manifest.json config.json layer.tar
+	# Others may do the same at this moment.
+	cp "$dir/image.tar" "$file.$$" && mv "$file.$$" "$file"
 	rm -rf "$dir"
+	echo "$file"
+}
+
+# In memory, if programs may be run from there: containerd flushes all it writes to the disk.
+lab_place() {
+	if [[ ${TMPDIR:-} ]]; then
+		echo "$TMPDIR"
+	elif [[ -w /dev/shm ]] && ! findmnt -no OPTIONS -T /dev/shm | grep -qw noexec; then
+		echo /dev/shm
+	else
+		echo /tmp
+	fi
 }
 
 # Builds a laboratory and leaves LAB, NS and what belongs to them in the environment.
 lab_up() { # [NAME=FILE for bin/ ...], default: the shim under test under all its names
 	local link
 	export LAB NS LAB_MNT CONTAINERD_SNAPSHOTTER=overlayfs
-	LAB=$(mktemp -d "${TMPDIR:-/tmp}/nanoshim.XXXXXX")
+	LAB=$(mktemp -d "$(lab_place)/nanoshim.XXXXXX")
 	NS=lab-${LAB##*.}
 	mkdir -p "$LAB"/{bin,run/containerd,fifo}
 	export GATES="type=bind,src=$LAB/fifo,dst=/gates,options=rbind:ro" # for ctr run --mount
@@ -174,12 +241,12 @@ lab_up() { # [NAME=FILE for bin/ ...], default: the shim under test under all it
 	done
 	lab_config >"$LAB/config.toml"
 
-	setsid unshare -m bash "$LIB" guard "$LAB" "$NS" $$ \
+	setsid unshare --mount --net bash "$LIB" guard "$LAB" "$NS" $$ \
 		</dev/null >"$LAB/guard.log" 2>&1 3>&- 4>&- 5>&- 6>&- 7>&- 8>&- 9>&- &
 	echo $! >"$LAB/guard.pid"
 	disown $!
 	LAB_MNT=/proc/$!/ns/mnt
-	if ! { wait_for 20 guard_said && [[ -e $LAB/ready ]]; }; then
+	if ! { wait_for guard_said && [[ -e $LAB/ready ]]; }; then
 		cat "$LAB/guard.log" >&2
 		return 1
 	fi
@@ -188,11 +255,10 @@ lab_up() { # [NAME=FILE for bin/ ...], default: the shim under test under all it
 	if ! ctr plugins ls | grep -Eq 'snapshotter\S* +overlayfs +\S+ +ok'; then
 		CONTAINERD_SNAPSHOTTER=native
 	fi
-	lab_image "$LAB/image.tar"
-	ctr image import "$LAB/image.tar" >/dev/null
+	ctr image import "$(lab_image)" >/dev/null
 }
 
-# The guard holds the mount namespace. Where cgroup v1 and v2 are mixed, which crun refuses, it
+# The guard holds the namespaces. Where cgroup v1 and v2 are mixed, which crun refuses, it
 # hides the v2 hierarchy.
 lab_guard() { # LAB NS OWNER
 	local LAB=$1 NS=$2 turn pid
@@ -201,6 +267,7 @@ lab_guard() { # LAB NS OWNER
 	if mountpoint -q /sys/fs/cgroup/unified; then
 		umount /sys/fs/cgroup/unified
 	fi
+	busybox ip link set lo up
 	mkfifo "$LAB/gate"
 	exec 9<>"$LAB/gate"
 	: >"$LAB/ready"
@@ -220,16 +287,17 @@ lab_guard() { # LAB NS OWNER
 guard_said() { [[ -e $LAB/ready ]] || dead "$(<"$LAB/guard.pid")"; }
 in_lab() { nsenter --mount="$LAB_MNT" -- "$@"; }
 
-lab_cgroups() { # the directories of ours, children first
-	local dir
+lab_cgroups() { # [MINDEPTH]: the directories of ours, children first
+	local dir dirs=()
 	for dir in /sys/fs/cgroup/"$NS" /sys/fs/cgroup/*/"$NS"; do
-		if [[ -d $dir ]]; then
-			find "$dir" -depth -mindepth "${1:-1}" -type d 2>/dev/null || :
-		fi
+		[[ ! -d $dir ]] || dirs+=("$dir")
 	done
+	if ((${#dirs[@]})); then
+		find "${dirs[@]}" -depth -mindepth "${1:-1}" -type d 2>/dev/null || :
+	fi
 }
 
-lab_procs() { # [PID]: everything of ours but for this one: containerd, shims, containers
+lab_procs() { # everything of ours: daemons, shims, containers
 	local pid cg
 	{
 		grep -lzxF "NANOSHIM_LAB=$LAB" /proc/[0-9]*/environ 2>/dev/null | cut -d/ -f3 || :
@@ -237,11 +305,14 @@ lab_procs() { # [PID]: everything of ours but for this one: containerd, shims, c
 			cat "$cg/cgroup.procs" 2>/dev/null || :
 		done
 	} | sort -un | while read -r pid; do
-		if [[ $pid != "${1:-}" ]] && alive "$pid"; then
+		if alive "$pid"; then
 			echo "$pid"
 		fi
 	done
 }
+
+# Without the laboratory's own daemons (lab_daemon).
+guest_procs() { lab_procs | grep -vxF -f <(cat "$LAB"/*.pid); }
 
 # Ends every process of ours, then removes cgroups, mounts and files; nothing starts any more.
 lab_wipe() {
@@ -299,7 +370,7 @@ lab_reset() {
 	for id in $(ctr task ls -q 2>/dev/null); do
 		ctr task rm -f "$id" >/dev/null 2>&1 || :
 	done
-	for pid in $(lab_procs "$(<"$LAB/containerd.pid")"); do
+	for pid in $(guest_procs); do
 		kill -KILL "$pid" 2>/dev/null || :
 	done
 	rm -f "$LAB"/run/containerd/s/*
@@ -308,34 +379,52 @@ lab_reset() {
 	done
 }
 
-containerd_start() {
+# A daemon of the laboratory itself: its pid is in NAME.pid, what it says in NAME.log.
+lab_daemon() { # NAME COMMAND...
 	[[ -e $LAB/ready && ! -e $LAB/closed ]] || fail "the laboratory is closed" || return
-	setsid nsenter --mount="$LAB_MNT" -- \
-		env -i NANOSHIM_LAB="$LAB" PATH="$LAB/bin:$PATH" HOME=/root \
-		"$CONTAINERD" -c "$LAB/config.toml" \
-		</dev/null >>"$LAB/containerd.log" 2>&1 3>&- 4>&- 5>&- 6>&- 7>&- 8>&- 9>&- &
-	echo $! >"$LAB/containerd.pid"
+	setsid nsenter --mount="$LAB_MNT" --net="${LAB_MNT%mnt}net" -- \
+		env -i NANOSHIM_LAB="$LAB" PATH="$LAB/bin:$PATH" HOME="$LAB" "${@:2}" \
+		</dev/null >>"$LAB/$1.log" 2>&1 3>&- 4>&- 5>&- 6>&- 7>&- 8>&- 9>&- &
+	echo $! >"$LAB/$1.pid"
 	disown $!
-	if ! { wait_for 30 containerd_said && ctr_answers; }; then
-		tail -n 20 "$LAB/containerd.log" >&2
+}
+
+lab_kill() { # NAME [SIGNAL], default KILL
+	local pid
+	pid=$(<"$LAB/$1.pid")
+	kill -"${2:-KILL}" "$pid"
+	wait_for dead "$pid"
+}
+
+# The daemon has come so far that CONDITION is true; if it does not, its last words are shown.
+lab_ready() { # NAME CONDITION...
+	local pid
+	pid=$(<"$LAB/$1.pid")
+	said() { "$@" || dead "$pid"; }
+	if ! { wait_for said "${@:2}" && alive "$pid"; }; then
+		tail -n 20 "$LAB/$1.log" >&2
 		return 1
 	fi
 }
 
-containerd_said() { ctr_answers || dead "$(<"$LAB/containerd.pid")"; }
-ctr_answers() { CTR_TIMEOUT=5 ctr version >/dev/null 2>&1; }
-
-containerd_kill() { # [SIGNAL], default KILL
-	local pid
-	pid=$(<"$LAB/containerd.pid")
-	kill -"${1:-KILL}" "$pid"
-	wait_for 20 dead "$pid"
+containerd_start() {
+	lab_daemon containerd "$CONTAINERD" -c "$LAB/config.toml" && lab_ready containerd containerd_answers
 }
 
-# ctr inside the laboratory; bounded, so that nothing can hang for ever.
+containerd_answers() { ctr version >/dev/null 2>&1; }
+containerd_kill() { lab_kill containerd "$@"; }
+
+# ctr inside the laboratory.
 ctr() {
-	timeout --foreground -k 5 "${CTR_TIMEOUT:-60}" nsenter --mount="$LAB_MNT" -- \
-		"$CTR" -a "$LAB/c.sock" -n "$NS" "$@"
+	ctr_words
+	bounded "${CTR_WORDS[@]}" "$@"
+}
+
+# The same for programs, which cannot call a function; and the options that choose the runtime.
+ctr_words() {
+	CTR_WORDS=(nsenter --mount="$LAB_MNT" -- "$CTR" -a "$LAB/c.sock" -n "$NS")
+	OPTS=()
+	[[ $RUNTIME == runc ]] || OPTS=(--runc-binary "$RUNTIME")
 }
 
 # ctr run with the runtime of this pass; the image comes by itself: ctr_run [OPTION...] ID [WORD...]
@@ -351,9 +440,8 @@ ctr_run() {
 		esac
 		shift
 	done
-	if [[ $RUNTIME != runc && ! " ${opts[*]} " == *" --run"* ]]; then
-		opts+=(--runc-binary "$RUNTIME")
-	fi
+	ctr_words
+	[[ " ${opts[*]} " == *" --run"* ]] || opts+=("${OPTS[@]}")
 	ctr run "${opts[@]}" "$IMAGE" "$@"
 }
 
@@ -370,7 +458,7 @@ ctr_shell() {
 		sh -c "($script); code=\$?; echo; echo END; read -r x </gates/$id; exit \$code" \
 		>"$LAB/fifo/$id.out" &
 	client=$!
-	if wait_for 30 grep -qx END "$LAB/fifo/$id.out"; then
+	if wait_for grep -qx END "$LAB/fifo/$id.out"; then
 		feed "$LAB/fifo/$id"
 	fi
 	wait "$client" || status=$?
@@ -397,11 +485,37 @@ gate() { # ID
 }
 
 # A container runs under this id, and its exit code arrives: works [OPTION...] ID
-works() {
-	local got=0
-	ctr_run --rm "$@" sh -c 'exit 42' || got=$?
-	equal 42 "$got" "exit code"
+works() { exits_with 42 ctr_run --rm "$@" sh -c 'exit 42'; }
+
+# An exec in the foreground, its id made up: ctr_exec [OPTION...] ID WORD...
+ctr_exec() {
+	ctr task exec --exec-id "e$RANDOM$RANDOM" "$@"
 }
+
+# Runs a command whose stdin lasts until its stdout has all been read: ctr of 2.x drops what it has
+# not got round to reading when a process ends. The command must end when its stdin does.
+heard() { # FILE BYTES COMMAND...
+	local file=$1 bytes=$2 pid
+	shift 2
+	mkfifo "$LAB/stdin"
+	"$@" <"$LAB/stdin" >"$file" 7>&- &
+	pid=$!
+	exec 7>"$LAB/stdin"
+	rm "$LAB/stdin"
+	wait_for size_is "$file" "$bytes"
+	exec 7>&-
+	wait "$pid"
+}
+
+exec_says() { # LINE [OPTION...] ID SCRIPT
+	local line=$1 script=${*: -1}
+	shift
+	heard "$LAB/said" $((${#line} + 1)) ctr_exec "${@:1:$#-1}" sh -c "$script; read -r x; :"
+	equal "$line" "$(<"$LAB/said")" output
+}
+
+# A command on a terminal of its own, and what is typed there: terminal.py tells.
+terminal() { "$HELP/terminal.py" "$@"; }
 
 # Ends and removes detached containers.
 ctr_rm() { # ID...
@@ -415,6 +529,12 @@ ctr_rm() { # ID...
 task_pid() { ctr task ls | awk -v id="$1" '$1 == id { print $2 }'; }
 task_state() { ctr task ls | awk -v id="$1" '$1 == id { print $3 }'; }
 task_is() { [[ $(task_state "$1") == "$2" ]]; } # ID STATE
+
+# The container's process executes this, and no longer what the runtime prepared it with. Before that
+# a signal is not the container's.
+executes() { # PID COMMAND LINE
+	[[ $({ tr '\0' ' ' <"/proc/$1/cmdline"; } 2>/dev/null) == "$2 " ]]
+}
 
 # ---- the shims -----------------------------------------------------------------------------------
 
@@ -471,15 +591,23 @@ dirty() { memory "$1" Private_Dirty; }
 status_of() { awk -v field="$2:" '$1 == field { print $2 }' "/proc/$1/status"; } # PID FIELD
 fd_count() { find "/proc/$1/fd" -mindepth 1 | wc -l; }
 
+# It has not run at all for so long.
+sleeps() { # PID SECONDS
+	local before
+	before=$(grep ctxt_switches "/proc/$1/status")
+	sleep "$2"
+	[[ $(grep ctxt_switches "/proc/$1/status") == "$before" ]]
+}
+
 # ---- events --------------------------------------------------------------------------------------
 
 events_start() { # FILE
-	(exec timeout -k 5 300 nsenter --mount="$LAB_MNT" -- \
-		"$CTR" -a "$LAB/c.sock" -n "$NS" events >"$1" 2>&1 </dev/null 3>&- 4>&-) &
+	ctr_words
+	(exec "${CTR_WORDS[@]}" events >"$1" 2>&1 </dev/null 3>&- 4>&-) &
 	EVENTS_PID=$!
 	EVENTS=$1
 	disown $!
-	wait_for 20 events_flow
+	wait_for events_flow
 }
 
 # A subscription is in place once something that happened now has been seen.
@@ -509,13 +637,14 @@ events_of() { # ID
 		END { print line }' "$EVENTS"
 }
 
-events_are() { [[ $(events_of "$1") == "$2" ]]; } # ID WORDS
+events_are() { [[ $(events_of "$1") == "$2" ]]; }   # ID WORDS
+events_match() { [[ $(events_of "$1") =~ $2 ]]; } # ID REGEX
 
 # ---- is anything left? ---------------------------------------------------------------------------
 
 leftovers() {
 	local pid what
-	for pid in $(lab_procs "$(<"$LAB/containerd.pid")"); do
+	for pid in $(guest_procs); do
 		echo "process $pid: $(tr '\0' ' ' 2>/dev/null <"/proc/$pid/cmdline" || :)"
 	done
 	for what in $(lab_cgroups); do
@@ -523,14 +652,11 @@ leftovers() {
 	done
 	awk -v at="$LAB/state/" 'index($5, at) == 1 { print "mount", $5 }' \
 		"${LAB_MNT%/ns/mnt}/mountinfo"
-	for what in containerd/s "containerd/runc/$NS"; do
-		if [[ -d $LAB/run/$what ]]; then
-			find "$LAB/run/$what" -mindepth 1 -maxdepth 1 -printf 'left in /run: %p\n'
-		fi
-	done
-	for what in "$LAB"/state/*/"$NS"; do
+	# Newer crun keeps a hidden, empty directory among its containers' states.
+	for what in "$LAB"/run/{containerd/s,containerd/runc/*,netns} "$LAB"/state/*.runtime.*/* \
+		"$LAB"/docker-run/runtime-runc/*; do
 		if [[ -d $what ]]; then
-			find "$what" -mindepth 1 -maxdepth 1 -printf 'bundle %p\n'
+			find "$what" -mindepth 1 -maxdepth 1 ! -name .empty-directory -printf 'left: %p\n'
 		fi
 	done
 }
@@ -540,7 +666,7 @@ is_clean() { [[ ! $(leftovers) ]]; }
 # The delete action may still be at work when a client has its answer; hence the wait.
 nothing_left() {
 	local left
-	if ! wait_for 15 is_clean 2>/dev/null; then
+	if ! wait_for is_clean 2>/dev/null; then
 		left=$(leftovers)
 		[[ ! $left ]] || fail "left behind:"$'\n'"$left"
 	fi
@@ -549,15 +675,22 @@ nothing_left() {
 # ---- what bats calls, unless a file overrides it -------------------------------------------------
 
 # Nothing can be skipped in here; what is wrong with the machine is left to setup().
-setup_file() {
+setup_file() { lab_setup_file; }
+
+lab_setup_file() { # PEER...: what is needed of build/peers besides PEER and RUNTIME
+	local peer
 	export LAB_MISSING=
+	[[ $PEER == 1.6 ]] || set -- "$@" "$PEER"
+	[[ $RUNTIME != "$PEERS"/* ]] || set -- "$@" "$(cut -d/ -f1 <<<"${RUNTIME#"$PEERS"/}")"
+	for peer; do
+		[[ -e $PEERS/$peer/.stamp ]] || LAB_MISSING="needs build/peers/$peer: test/peers"
+	done
 	if (($(id -u) != 0)); then
 		LAB_MISSING="needs root"
 	elif [[ ! -x $SHIM ]]; then
 		LAB_MISSING="needs the shim: $SHIM"
-	else
-		lab_up
 	fi
+	[[ $LAB_MISSING ]] || lab_up
 }
 
 teardown_file() { lab_down; }
@@ -572,6 +705,8 @@ lab_setup() {
 }
 
 teardown() { lab_teardown; }
+
+reset() { lab_reset; } # after a failed test
 
 lab_teardown() {
 	local wrong=0
@@ -589,7 +724,7 @@ lab_teardown() {
 		say "--- containerd's log of this test:"
 		tail -n "+$((LOG_START + 1))" "$LAB/containerd.log" |
 			grep -v 'msg="loading plugin' | cut -c 1-300 | tail -n 12 >&2 || :
-		lab_reset
+		reset
 		[[ ! ${BATS_TEST_COMPLETED:-} ]] || fail "something was left behind"
 	fi
 }

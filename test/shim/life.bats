@@ -21,15 +21,15 @@ container_procs() { # ID
 
 @test "run -d, ls, ps, kill, rm" {
 	ctr_run -d "$ID" sleep 1000
-	task_is "$ID" RUNNING
+	wait_for task_is "$ID" RUNNING
 	local pid
 	pid=$(task_pid "$ID")
-	equal "sleep 1000 " "$(tr '\0' ' ' <"/proc/$pid/cmdline")" "command"
+	wait_for executes "$pid" "sleep 1000"
 	contains "$(ctr task ps "$ID")" "^$pid\b"
 	equal "$(shim_pid "$ID")" "$(status_of "$pid" PPid)" "parent of init"
 
 	ctr task kill -s KILL "$ID"
-	wait_for 20 task_is "$ID" STOPPED
+	wait_for task_is "$ID" STOPPED
 	dead "$pid"
 	output=$(ctr task rm "$ID" 2>&1)
 	contains "$output" 'exit code 137'
@@ -42,7 +42,7 @@ container_procs() { # ID
 	local pid
 	pid=$(task_pid "$ID")
 	has_children() { [[ $(pgrep -P "$pid" | wc -l) == 2 ]]; }
-	wait_for 20 has_children
+	wait_for has_children
 	equal "$({ echo "$pid"; pgrep -P "$pid"; } | sort)" \
 		"$(ctr task ps "$ID" | awk 'NR > 1 { print $1 }' | sort)" "processes"
 	ctr_rm "$ID"
@@ -52,12 +52,12 @@ container_procs() { # ID
 	ctr_run -d --mount "type=bind,src=$LAB/fifo,dst=/fifo,options=rbind:rw" "$ID" sh -c '
 		trap "exit 42" TERM; trap "echo usr >/fifo/usr" USR1
 		: >/fifo/ready; while :; do sleep 0.05; done'
-	wait_for 20 test -e "$LAB/fifo/ready"
+	wait_for test -e "$LAB/fifo/ready"
 	ctr task kill -s USR1 "$ID"
-	wait_for 20 grep -qs usr "$LAB/fifo/usr"
-	task_is "$ID" RUNNING
+	wait_for grep -qs usr "$LAB/fifo/usr"
+	wait_for task_is "$ID" RUNNING
 	ctr task kill -s TERM "$ID"
-	wait_for 20 task_is "$ID" STOPPED
+	wait_for task_is "$ID" STOPPED
 	contains "$(ctr task rm "$ID" 2>&1)" 'exit code 42'
 	ctr container rm "$ID"
 	rm "$LAB"/fifo/{ready,usr}
@@ -65,7 +65,7 @@ container_procs() { # ID
 
 @test "the exit code is kept until somebody asks for it" {
 	ctr_run -d "$ID" sh -c 'exit 33'
-	wait_for 20 task_is "$ID" STOPPED
+	wait_for task_is "$ID" STOPPED
 	contains "$(ctr task rm "$ID" 2>&1)" 'exit code 33'
 	ctr container rm "$ID"
 }
@@ -77,7 +77,7 @@ container_procs() { # ID
 		ctr task attach "$ID" &
 		pids+=("$!")
 	done
-	wait_for 20 waiting_clients_are 5
+	wait_for waiting_clients_are 5
 	ctr task kill -s KILL "$ID"
 	for i in "${pids[@]}"; do
 		got=0
@@ -92,13 +92,14 @@ container_procs() { # ID
 	ctr_run -d --null-io "$ID" sleep 1000
 	ctr task attach "$ID" &
 	stays=$!
-	(exec nsenter --mount="$LAB_MNT" -- "$CTR" -a "$LAB/c.sock" -n "$NS" task attach "$ID") &
+	ctr_words
+	(exec "${CTR_WORDS[@]}" task attach "$ID") &
 	gone=$!
-	wait_for 20 waiting_clients_are 2
+	wait_for waiting_clients_are 2
 	kill -KILL "$gone"
 	wait "$gone" 2>/dev/null || :
-	wait_for 20 waiting_clients_are 1
-	task_is "$ID" RUNNING
+	wait_for waiting_clients_are 1
+	wait_for task_is "$ID" RUNNING
 	ctr task kill -s KILL "$ID"
 	wait "$stays" || got=$?
 	equal 137 "$got" "exit code"
@@ -109,9 +110,9 @@ container_procs() { # ID
 	ctr_run -d "$ID" sleep 1000
 	refuse ctr task rm "$ID"
 	contains "$output" 'must be stopped before deletion: running: failed precondition'
-	task_is "$ID" RUNNING
+	wait_for task_is "$ID" RUNNING
 	ctr task kill -s KILL "$ID"
-	wait_for 20 task_is "$ID" STOPPED
+	wait_for task_is "$ID" STOPPED
 	refuse ctr task kill -s KILL "$ID"
 	contains "$output" 'process already finished: not found'
 	contains "$(ctr task rm "$ID" 2>&1)" 'exit code 137'
@@ -126,7 +127,7 @@ container_procs() { # ID
 	ctr_run -d "$ID" sleep 1000
 	refuse ctr_run -d "$ID" sleep 1000
 	contains "$output" 'already exists'
-	task_is "$ID" RUNNING
+	wait_for task_is "$ID" RUNNING
 	ctr_rm "$ID"
 }
 
@@ -148,7 +149,7 @@ container_procs() { # ID
 
 @test "children that outlive init are killed with it" {
 	ctr_run -d "$ID" sh -c 'sleep 1000 & sleep 1000 & read -r x </dev/null; exit 6'
-	wait_for 20 task_is "$ID" STOPPED
+	wait_for task_is "$ID" STOPPED
 	equal "" "$(container_procs "$ID")" processes
 	contains "$(ctr task rm "$ID" 2>&1)" 'exit code 6'
 	ctr container rm "$ID"
@@ -157,9 +158,9 @@ container_procs() { # ID
 @test "children of a container without a pid namespace of its own are killed with its init" {
 	ctr_run -d --with-ns "pid:/proc/$(<"$LAB/guard.pid")/ns/pid" "$ID" \
 		sh -c 'sleep 1000 & sleep 1000 & exit 6'
-	wait_for 20 task_is "$ID" STOPPED
+	wait_for task_is "$ID" STOPPED
 	no_procs() { [[ ! $(container_procs "$ID") ]]; }
-	wait_for 20 no_procs
+	wait_for no_procs
 	contains "$(ctr task rm "$ID" 2>&1)" 'exit code 6'
 	ctr container rm "$ID"
 }

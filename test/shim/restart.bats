@@ -8,12 +8,14 @@ load lib
 
 # Ten containers that end with exit code 10 + their number, each when its gate gets a line.
 ten() {
-	local i
+	local i pids=()
 	for i in {0..9}; do
 		mkfifo "$LAB/fifo/$ID-$i"
 		ctr_run -d --null-io --mount "$GATES" \
-			"$ID-$i" sh -c "read -r x </gates/$ID-$i; exit 1$i" || return
+			"$ID-$i" sh -c "read -r x </gates/$ID-$i; exit 1$i" &
+		pids+=($!)
 	done
+	all_well "${pids[@]}"
 }
 
 open_gate() { # NUMBER: returns once the container has read the line
@@ -38,17 +40,17 @@ code_of() { # ID
 		open_gate "$i"
 	done
 	for i in 1 3 5 7 9; do
-		wait_for 20 ended "$ID-$i"
+		wait_for ended "$ID-$i"
 	done
-	shim_count_is 10
+	wait_for shim_count_is 10
 	containerd_start
 
 	equal 10 "$(ctr task ls -q | wc -l)" "known tasks"
 	for i in 1 3 5 7 9; do
-		equal STOPPED "$(task_state "$ID-$i")" "state of $i"
+		wait_for task_is "$ID-$i" STOPPED
 	done
 	for i in 0 2 4 6 8; do
-		equal RUNNING "$(task_state "$ID-$i")" "state of $i"
+		wait_for task_is "$ID-$i" RUNNING
 	done
 	for i in 1 3 5 7 9; do
 		equal "1$i" "$(code_of "$ID-$i")" "exit code of $i, which ended in between"
@@ -71,7 +73,7 @@ code_of() { # ID
 	done
 	containerd_start
 	for i in {0..9}; do
-		wait_for 20 ended "$ID-$i"
+		wait_for ended "$ID-$i"
 		equal "1$i" "$(code_of "$ID-$i")" "exit code of $i"
 	done
 }
@@ -85,7 +87,7 @@ code_of() { # ID
 		alive "$pid"
 		containerd_start
 		equal "$pid" "$(task_pid "$ID")" "pid"
-		task_is "$ID" RUNNING
+		wait_for task_is "$ID" RUNNING
 	done
 	equal 1 "$(shim_pids | wc -l)" "daemons"
 	ctr_rm "$ID"
@@ -97,9 +99,9 @@ code_of() { # ID
 	containerd_start
 	events_start "$LAB/events"
 	ctr task kill -s KILL "$ID"
-	wait_for 20 events_are "$ID" "exit:137"
+	wait_for events_are "$ID" "exit:137"
 	contains "$(ctr task rm "$ID" 2>&1)" 'exit code 137'
-	wait_for 20 events_are "$ID" "exit:137 delete:137"
+	wait_for events_are "$ID" "exit:137 delete:137"
 	ctr container rm "$ID"
 	works "$ID"
 }
@@ -116,10 +118,10 @@ code_of() { # ID
 	kill -KILL "$(pgrep -P "$pid" -o)"
 	containerd_start
 	equal 3 "$(ctr task ls -q | wc -l)" "known tasks"
-	equal STOPPED "$(task_state "$ID-1")" "state of the one that was killed"
+	wait_for task_is "$ID-1" STOPPED
 	equal 137 "$(code_of "$ID-1")" "its exit code"
-	task_is "$ID-2" RUNNING
-	task_is "$ID-3" RUNNING
+	wait_for task_is "$ID-2" RUNNING
+	wait_for task_is "$ID-3" RUNNING
 	ctr_rm "$ID-2" "$ID-3"
 }
 
@@ -128,17 +130,17 @@ code_of() { # ID
 	gated "$ID" 'seq 1 60000; exit 4'
 	out=$(readlink "/proc/$$/fd/$OUT")
 	feed "$GATE"
-	timeout 20 head -c 50000 <&"$OUT" >"$LAB/part1" # takes that much and not a byte more
+	bounded head -c 50000 <&"$OUT" >"$LAB/part1" # takes that much and not a byte more
 	exec {OUT}<&-
 	containerd_kill
 	equal 50000 "$(stat -c %s "$LAB/part1")" "bytes read before"
 	# Nobody reads now; the container fills every buffer and waits, alive.
-	wait_for 20 stalled
+	wait_for stalled
 	containerd_start
-	task_is "$ID" RUNNING
-	timeout 20 cat "$out" >"$LAB/part2"
+	wait_for task_is "$ID" RUNNING
+	bounded cat "$out" >"$LAB/part2"
 	cat "$LAB/part1" "$LAB/part2" | cmp - <(seq 1 60000)
-	wait_for 20 task_is "$ID" STOPPED
+	wait_for task_is "$ID" STOPPED
 	contains "$(ctr task rm "$ID" 2>&1)" 'exit code 4'
 	ctr container rm "$ID"
 }

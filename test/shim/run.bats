@@ -35,7 +35,7 @@ load lib
 	local client got=0
 	ctr_run --rm "$ID" sleep 1000 &
 	client=$!
-	wait_for 20 task_is "$ID" RUNNING
+	wait_for task_is "$ID" RUNNING
 	ctr task kill -s KILL "$ID"
 	wait "$client" || got=$?
 	equal 137 "$got" "exit code"
@@ -52,7 +52,7 @@ load lib
 
 # Ends and removes the container; its exit code must be this one.
 finished() { # ID CODE
-	wait_for 20 task_is "$1" STOPPED
+	wait_for task_is "$1" STOPPED
 	output=$(ctr task rm "$1" 2>&1)
 	ctr container rm "$1"
 	if (($2)); then
@@ -66,7 +66,7 @@ finished() { # ID CODE
 	head -c 10485760 /dev/urandom >"$LAB/fifo/data"
 	gated "$ID" 'cat /gates/data; exit 3'
 	feed "$GATE"
-	timeout 60 cat <&"$OUT" | cmp - "$LAB/fifo/data"
+	bounded cat <&"$OUT" | cmp - "$LAB/fifo/data"
 	finished "$ID" 3
 }
 
@@ -74,16 +74,16 @@ finished() { # ID CODE
 	head -c 10485760 /dev/urandom >"$LAB/fifo/data"
 	gated "$ID" 'echo short; cat /gates/data >&2'
 	feed "$GATE"
-	timeout 60 cat <&"$ERR" | cmp - "$LAB/fifo/data"
-	equal short "$(timeout 20 cat <&"$OUT")" stdout
+	bounded cat <&"$ERR" | cmp - "$LAB/fifo/data"
+	equal short "$(bounded cat <&"$OUT")" stdout
 	finished "$ID" 0
 }
 
 @test "stdout and stderr flow at the same time, each in order" {
 	gated "$ID" 'i=0
 		while [ $i -lt 20000 ]; do echo out $i; echo err $i >&2; i=$((i + 1)); done'
-	timeout 60 cat <&"$OUT" >"$LAB/out" &
-	timeout 60 cat <&"$ERR" >"$LAB/err" &
+	bounded cat <&"$OUT" >"$LAB/out" &
+	bounded cat <&"$ERR" >"$LAB/err" &
 	feed "$GATE"
 	wait
 	seq -f 'out %.0f' 0 19999 | cmp - "$LAB/out"
@@ -96,8 +96,8 @@ finished() { # ID CODE
 	for i in {1..10}; do
 		gated "$ID-$i" "head -c 65536 /dev/zero; echo end >&2; exit $i"
 		feed "$GATE"
-		equal 65536 "$(timeout 20 cat <&"$OUT" | wc -c)" "bytes"
-		equal end "$(timeout 20 cat <&"$ERR")" stderr
+		equal 65536 "$(bounded cat <&"$OUT" | wc -c)" "bytes"
+		equal end "$(bounded cat <&"$ERR")" stderr
 		finished "$ID-$i" "$i"
 	done
 }
@@ -106,16 +106,16 @@ finished() { # ID CODE
 	# It does not read before the container has filled every buffer on the way.
 	gated "$ID" 'seq 1 200000; echo end'
 	feed "$GATE"
-	wait_for 20 blocked_writer "$(task_pid "$ID")"
-	{ seq 1 200000; echo end; } | cmp - <(timeout 20 cat <&"$OUT")
+	wait_for blocked_writer "$(task_pid "$ID")"
+	{ seq 1 200000; echo end; } | cmp - <(bounded cat <&"$OUT")
 	finished "$ID" 0
 }
 
 @test "a reader that comes after the exit, but before the removal, gets what the buffers hold" {
 	gated "$ID" 'echo last words; exit 8'
 	feed "$GATE"
-	wait_for 20 task_is "$ID" STOPPED
-	equal "last words" "$(timeout 20 cat <&"$OUT")" stdout
+	wait_for task_is "$ID" STOPPED
+	equal "last words" "$(bounded cat <&"$OUT")" stdout
 	finished "$ID" 8
 }
 
@@ -137,11 +137,11 @@ blocked_writer() { # PID OF SH: its child has filled the pipe and sleeps
 		<"$LAB/in" >"$LAB/copy" 2>"$LAB/err" &
 	local client=$! got=0
 	exec 8>"$LAB/in"
-	wait_for 20 grep -qsx up "$LAB/err"
+	wait_for grep -qsx up "$LAB/err"
 	cat "$LAB/data" >&8
 	exec 8>&-
-	wait_for 20 grep -qx 'done' "$LAB/err"
-	wait_for 20 cmp -s "$LAB/data" "$LAB/copy"
+	wait_for grep -qx 'done' "$LAB/err"
+	wait_for cmp -s "$LAB/data" "$LAB/copy"
 	feed "$GATE"
 	wait "$client" || got=$?
 	equal 6 "$got" "exit code"
@@ -153,7 +153,7 @@ blocked_writer() { # PID OF SH: its child has filled the pipe and sleeps
 	ctr_run --rm "$ID" sh -c 'exit 5' <"$LAB/in2" &
 	client=$!
 	exec 8>"$LAB/in2"
-	(timeout 20 head -c 1000000 /dev/zero >&8) 2>/dev/null || :
+	(bounded head -c 1000000 /dev/zero >&8) 2>/dev/null || :
 	exec 8>&-
 	wait "$client" || got=$?
 	equal 5 "$got" "exit code"

@@ -27,8 +27,9 @@ shim() { # ID WORD...
 	local dir=$LAB/bundle/$1
 	shift
 	# shellcheck disable=SC2016
-	in_lab env -i NANOSHIM_LAB="$LAB" PATH="$LAB/bin:$PATH" TTRPC_ADDRESS="$LAB/t.sock" \
-		timeout -k 1 20 sh -c 'cd "$1" && shift && exec "$@"' sh "$dir" \
+	bounded nsenter --mount="$LAB_MNT" -- \
+		env -i NANOSHIM_LAB="$LAB" PATH="$LAB/bin:$PATH" TTRPC_ADDRESS="$LAB/t.sock" \
+		sh -c 'cd "$1" && shift && exec "$@"' sh "$dir" \
 		containerd-shim-runc-v2 "$@" 3>&- 4>&-
 }
 
@@ -48,7 +49,7 @@ address() { echo "unix:///run/containerd/s/$(basename "$(shim_socket "$1")")"; }
 	printf %s "$(address "$ID")" | cmp - "$LAB/bundle/$ID/address"
 	test -S "$(shim_socket "$ID")"
 	equal 600 "$(stat -c %a "$(shim_socket "$ID")")" "permissions of the socket"
-	shim_count_is 1
+	wait_for shim_count_is 1
 }
 
 @test "the daemon is detached: own group, own bundle, nothing of ours open" {
@@ -77,7 +78,7 @@ address() { echo "unix:///run/containerd/s/$(basename "$(shim_socket "$1")")"; }
 	equal "$(address "$ID-2")" "$(shim "$ID-2" -debug -namespace="$NS" --id "$ID-2" \
 		-address="$LAB/c.sock" --publish-binary x -bundle "$LAB/bundle/$ID-2" \
 		start more words </dev/null 2>&1)" address
-	shim_count_is 2
+	wait_for shim_count_is 2
 }
 
 @test "an unclean address gives the socket of the clean one" {
@@ -140,7 +141,7 @@ address() { echo "unix:///run/containerd/s/$(basename "$(shim_socket "$1")")"; }
 	for i in {1..12}; do
 		equal "$(address "$ID-g")" "$(<"$LAB/out.$i")" "answer $i"
 	done
-	wait_for 5 shim_count_is 1
+	wait_for shim_count_is 1
 	test -S "$(shim_socket "$ID-g")"
 	equal 1 "$(find "$LAB/run/containerd/s" -type s | wc -l)" "sockets"
 }
@@ -151,11 +152,11 @@ address() { echo "unix:///run/containerd/s/$(basename "$(shim_socket "$1")")"; }
 	start "$ID" >/dev/null
 	old=$(shim_pid "$ID")
 	kill -KILL "$old"
-	wait_for 10 dead "$old"
+	wait_for dead "$old"
 	test -S "$(shim_socket "$ID")"
 	rm "$LAB/bundle/$ID/address"
 	equal "$(address "$ID")" "$(start "$ID" 2>&1)" address
-	shim_count_is 1
+	wait_for shim_count_is 1
 }
 
 @test "concurrent starts on a stale socket" {
@@ -165,7 +166,7 @@ address() { echo "unix:///run/containerd/s/$(basename "$(shim_socket "$1")")"; }
 	start "$ID-0" >/dev/null
 	old=$(shim_pids)
 	kill -KILL "$old"
-	wait_for 10 dead "$old"
+	wait_for dead "$old"
 	for i in {1..8}; do
 		bundle "$ID-$i" "\"io.containerd.runc.v2.group\": \"$ID-g\""
 	done
@@ -176,7 +177,7 @@ address() { echo "unix:///run/containerd/s/$(basename "$(shim_socket "$1")")"; }
 	for i in {1..8}; do
 		equal "$(address "$ID-g")" "$(<"$LAB/out.$i")" "answer $i"
 	done
-	wait_for 5 shim_count_is 1
+	wait_for shim_count_is 1
 }
 
 @test "SIGTERM: the daemon removes its socket, also after its directory is gone" {
@@ -186,7 +187,7 @@ address() { echo "unix:///run/containerd/s/$(basename "$(shim_socket "$1")")"; }
 	pid=$(shim_pids)
 	is_go || rm -r "$LAB/bundle/$ID"
 	kill -TERM "$pid"
-	wait_for 10 dead "$pid"
+	wait_for dead "$pid"
 	test ! -e "$(shim_socket "$ID-g")"
 }
 

@@ -25,7 +25,7 @@ import cri_pb2  # noqa: E402
 import grpc  # noqa: E402
 from google.protobuf import json_format  # noqa: E402
 
-LIMIT = 60
+LIMIT = 60 * float(os.environ.get("TIME_FACTOR") or 1)
 EMPTY = {"StopPodSandbox", "RemovePodSandbox", "StartContainer", "StopContainer", "RemoveContainer",
          "ReopenContainerLog", "UpdateContainerResources"}
 

@@ -4,15 +4,81 @@
 #
 # docker.bats - what Docker can do with the shim.
 
-load docker
+load ../lib
+
+DOCKER=$PEERS/docker/bin
+export DOCKER_HOST DOCKER_CONFIG
+
+# ---- dockerd on the laboratory's containerd, in the same namespace of it as ctr --------------------
 
 setup_file() {
-	use_peer "${PEER:-1.6}"
-	use_runtime "$RUNTIME"
-	docker_up
+	lab_setup_file docker
+	[[ ! $LAB_MISSING ]] || return 0
+	DOCKER_HOST=unix://$LAB/docker.sock DOCKER_CONFIG=$LAB/docker-config
+	# Somewhere where only its path leads to, and it says what it is called for.
+	export OTHER_RUNTIME=$LAB/other/runtime
+	mkdir "$LAB/other" "$LAB/layer" "$DOCKER_CONFIG"
+	cat >"$OTHER_RUNTIME" <<-EOF
+		#!/bin/sh
+		echo "\$*" >>"$LAB/other/log"
+		exec $RUNTIME "\$@"
+	EOF
+	chmod +x "$OTHER_RUNTIME"
+	dockerd_start || return
+	tar -C "$LAB/layer" -xf "$(lab_image)" layer.tar
+	docker import "$LAB/layer/layer.tar" busybox >/dev/null
 }
 
-teardown_file() { docker_down; }
+teardown_file() {
+	local id
+	if [[ -s $LAB/dockerd.pid ]]; then
+		for id in $(docker ps -aq); do
+			docker rm -f "$id" >/dev/null
+		done
+		dockerd_kill TERM
+	fi
+	lab_down
+}
+
+reset() {
+	local id
+	for id in $(docker ps -aq 2>/dev/null); do
+		docker rm -f "$id" >/dev/null 2>&1 || :
+	done
+	lab_reset
+	alive "$(<"$LAB/dockerd.pid")" || dockerd_start || :
+}
+
+dockerd_start() {
+	cat >"$LAB/docker.json" <<-EOF
+		{"data-root": "$LAB/docker", "exec-root": "$LAB/docker-run", "pidfile": "$LAB/docker.lock",
+		 "hosts": ["$DOCKER_HOST"], "deprecated-key-path": "$LAB/docker.key",
+		 "containerd": "$LAB/c.sock", "containerd-namespace": "$NS",
+		 "cgroup-parent": "/$NS",
+		 "bridge": "none", "iptables": false, "ip6tables": false, "ip-forward": false,
+		 "userland-proxy": false, "live-restore": true, "shutdown-timeout": 5,
+		 "default-runtime": "tested",
+		 "runtimes": {"tested": {"path": "$RUNTIME"}, "other": {"path": "$OTHER_RUNTIME"}}}
+	EOF
+	lab_daemon dockerd "$DOCKER/dockerd" --config-file "$LAB/docker.json" \
+		--containerd-plugins-namespace "$NS-plugins" && lab_ready dockerd docker_answers
+}
+
+docker_answers() { docker info >/dev/null 2>&1; }
+
+dockerd_kill() { # [SIGNAL], default KILL
+	lab_kill dockerd "$@"
+	rm -f "$LAB/docker.lock"
+}
+
+docker() { bounded "$DOCKER/docker" "$@"; }
+
+docker_run() { docker run --network none "$@"; }
+
+inspect() { docker inspect --format "{{$2}}" "$1"; } # ID FIELD
+shows() { [[ $(inspect "$1" "$2") == "$3" ]]; }      # ID FIELD VALUE
+
+# ---- what docker can do ------------------------------------------------------------------------
 
 # Typed into a shell: it ends, and says so, once the terminal has this size.
 WAIT_FOR_SIZE="say:until stty size | grep '33 10[1]'; do sleep 0.05; done\\n"
@@ -65,7 +131,7 @@ refused() { "$@" 2>"$LAB/err"; }
 @test "run -it: detached from, attached to again" {
 	terminal 'see:# ' 'say:X=kept; echo $((40 + 2))\n' 'see:42' 'say:\x10\x11' -- \
 		"$DOCKER/docker" run --name "$ID" -it --network none busybox sh >/dev/null
-	running "$ID"
+	wait_for running "$ID"
 	exits_with 4 terminal 'say:\n' 'see:# ' 'say:echo $X$X\n' 'see:keptkept' 'say:exit 4\n' -- \
 		"$DOCKER/docker" attach "$ID" >/dev/null
 	docker rm "$ID" >/dev/null
@@ -106,7 +172,8 @@ refused() { "$@" 2>"$LAB/err"; }
 		exits_with "$i" wait "${pids[i]}"
 		seq "$i" 3000 | cmp - "$LAB/out.$i"
 	done
-	contains "$(docker top "$ID")" 'sleep 1001'
+	top_has() { docker top "$ID" | grep -q "$1"; }
+	wait_for top_has 'sleep 1001'
 	docker rm -f "$ID" >/dev/null
 }
 
@@ -115,7 +182,7 @@ refused() { "$@" 2>"$LAB/err"; }
 	docker_run -d --name "$ID" -v "$LAB/fifo:/fifo" busybox \
 		sh -c "seq 1 5000; echo wrong >&2; read -r x </fifo/$ID; echo last" >/dev/null
 	docker logs -f "$ID" >"$LAB/out" 2>"$LAB/err" &
-	wait_for 20 grep -qsx wrong "$LAB/err"
+	wait_for grep -qsx wrong "$LAB/err"
 	feed "$LAB/fifo/$ID"
 	wait "$!"
 	{ seq 1 5000; echo last; } | cmp - "$LAB/out"
@@ -125,10 +192,10 @@ refused() { "$@" 2>"$LAB/err"; }
 
 @test "a healthcheck runs again and again" {
 	docker_run -d --name "$ID" --health-cmd 'echo checked >>/checks; grep -c . /checks; true' \
-		--health-interval 0.1s busybox sleep 1000 >/dev/null
-	wait_for 20 shows "$ID" .State.Health.Status healthy
+		--health-interval 0.1s --health-timeout "${PATIENCE}s" busybox sleep 1000 >/dev/null
+	wait_for shows "$ID" .State.Health.Status healthy
 	checks() { (($(docker exec "$ID" grep -c checked /checks) >= $1)); }
-	wait_for 20 checks 4
+	wait_for checks 4
 	docker rm -f "$ID" >/dev/null
 }
 
@@ -161,7 +228,7 @@ refused() { "$@" 2>"$LAB/err"; }
 		line=$(docker stats --no-stream --format '{{.PIDs}} {{.MemUsage}} {{.CPUPerc}}' "$ID")
 		[[ $line =~ ^2\ [0-9.]+[KM]iB\ /\ 64MiB\ [1-9][0-9.]*%$ ]]
 	}
-	wait_for 30 busy
+	wait_for busy
 	contains "$(docker top "$ID")" 'sleep 1000'
 	docker rm -f "$ID" >/dev/null
 }
@@ -170,11 +237,11 @@ refused() { "$@" 2>"$LAB/err"; }
 	docker_run -d --name "$ID" -v "$LAB/fifo:/fifo" busybox sh -c \
 		'trap "exit 42" TERM; trap "echo usr" USR1; : >/fifo/ready; while :; do sleep 0.05; done' \
 		>/dev/null
-	wait_for 20 test -e "$LAB/fifo/ready"
+	wait_for test -e "$LAB/fifo/ready"
 	docker kill -s USR1 "$ID" >/dev/null
 	said() { [[ $(docker logs "$ID") == usr ]]; }
-	wait_for 20 said
-	docker stop -t 20 "$ID" >/dev/null
+	wait_for said
+	docker stop -t "$PATIENCE" "$ID" >/dev/null
 	equal 42 "$(docker wait "$ID")" "exit code"
 	docker start "$ID" >/dev/null
 	docker kill "$ID" >/dev/null
@@ -191,13 +258,13 @@ refused() { "$@" 2>"$LAB/err"; }
 	docker_run --name "$ID" --memory 8m --memory-swap 8m busybox \
 		sh -c 'x=0123456789; while :; do x=$x$x; done' >/dev/null 2>&1 || got=$?
 	equal 137 "$got" "exit code"
-	wait_for 20 shows "$ID" .State.OOMKilled true
+	wait_for shows "$ID" .State.OOMKilled true
 	docker rm "$ID" >/dev/null
 }
 
 @test "--restart on-failure:2" {
 	docker_run -d --name "$ID" --restart on-failure:2 busybox sh -c 'echo run; exit 5' >/dev/null
-	wait_for 30 shows "$ID" '.RestartCount}} {{.State.Status' '2 exited'
+	wait_for shows "$ID" '.RestartCount}} {{.State.Status' '2 exited'
 	equal 5 "$(inspect "$ID" .State.ExitCode)" "exit code"
 	equal "run run run" "$(docker logs "$ID" | paste -sd ' ')" log
 	docker rm "$ID" >/dev/null
@@ -206,7 +273,7 @@ refused() { "$@" 2>"$LAB/err"; }
 @test "restart, and start of what has ended" {
 	docker_run -d --name "$ID" busybox sleep 1000 >/dev/null
 	docker restart -t 0 "$ID" >/dev/null
-	running "$ID"
+	wait_for running "$ID"
 	docker stop -t 0 "$ID" >/dev/null
 	docker start "$ID" >/dev/null
 	equal well "$(docker exec "$ID" echo well)" output
@@ -255,14 +322,14 @@ refused() { "$@" 2>"$LAB/err"; }
 	pid=$(inspect "$ID" .State.Pid)
 	feed "$LAB/fifo/$ID.1"
 	has_line() { docker logs "$ID" | grep -qx "line $1"; }
-	wait_for 20 has_line 1
+	wait_for has_line 1
 	dockerd_kill
 	feed "$LAB/fifo/$ID.2"
 	kill -KILL "$(pgrep -P "$(shim_of "$ID-dies")")"
 	dockerd_start
 	equal "$pid" "$(inspect "$ID" .State.Pid)" pid
-	wait_for 20 shows "$ID-dies" '.State.Status}} {{.State.ExitCode' 'exited 137'
-	shows "$ID-pause" .State.Status paused
+	wait_for shows "$ID-dies" '.State.Status}} {{.State.ExitCode' 'exited 137'
+	wait_for shows "$ID-pause" .State.Status paused
 	docker unpause "$ID-pause" >/dev/null
 	equal well "$(docker exec "$ID-pause" echo well)" output
 	feed "$LAB/fifo/$ID.3"
@@ -291,13 +358,13 @@ shim_of() { # NAME
 	feed "$LAB/fifo/$ID.3"
 	containerd_start
 	said_well() { [[ $(docker exec "$ID-2" echo well 2>&1) == well ]]; }
-	wait_for 30 said_well
+	wait_for said_well
 	feed "$LAB/fifo/$ID.2"
-	wait_for 30 shows "$ID" '.State.Status}} {{.State.ExitCode' 'exited 13'
+	wait_for shows "$ID" '.State.Status}} {{.State.ExitCode' 'exited 13'
 	equal "line 1 line 2" "$(docker logs "$ID" | paste -sd ' ')" log
 	# The Go shim gives up sending an event before long.
 	if ! is_go; then
-		wait_for 30 shows "$ID-3" '.State.Status}} {{.State.ExitCode' 'exited 14'
+		wait_for shows "$ID-3" '.State.Status}} {{.State.ExitCode' 'exited 14'
 	fi
 	equal hello "$(docker_run --rm busybox echo hello)" output
 	docker rm -f "$ID" "$ID-2" "$ID-3" >/dev/null
@@ -313,13 +380,13 @@ shim_of() { # NAME
 	feed "$LAB/fifo/$ID"
 	containerd_start
 	dockerd_start
-	running "$ID"
+	wait_for running "$ID"
 	exits_with 8 docker exec "$ID" sh -c 'exit 8'
 	docker stop -t 0 "$ID" >/dev/null
 	equal 137 "$(docker wait "$ID")" "exit code"
 	# Containerd 1.7 and later forgets a task whose shim names no process.
 	if ! is_go || [[ $PEER == 1.6 ]]; then
-		wait_for 30 shows "$ID-2" '.State.Status}} {{.State.ExitCode' 'exited 15'
+		wait_for shows "$ID-2" '.State.Status}} {{.State.ExitCode' 'exited 15'
 	fi
 	docker rm -f "$ID" "$ID-2" >/dev/null
 }
@@ -327,7 +394,7 @@ shim_of() { # NAME
 @test "kill -9 of the shim" {
 	docker_run -d --name "$ID" busybox sleep 1000 >/dev/null
 	kill -KILL "$(daemon_of "$ID")"
-	wait_for 30 stopped "$ID"
+	wait_for stopped "$ID"
 	rm -f "$LAB"/run/containerd/s/* # the Go shim leaves it
 	docker start "$ID" >/dev/null
 	equal well "$(docker exec "$ID" echo well)" output
@@ -337,7 +404,7 @@ shim_of() { # NAME
 @test "kill -9 of the shim: --restart always" {
 	docker_run -d --name "$ID" --restart always busybox sleep 1000 >/dev/null
 	kill -KILL "$(daemon_of "$ID")"
-	wait_for 30 shows "$ID" '.RestartCount}} {{.State.Status' '1 running'
+	wait_for shows "$ID" '.RestartCount}} {{.State.Status' '1 running'
 	equal well "$(docker exec "$ID" echo well)" output
 	docker rm -f "$ID" >/dev/null
 }

@@ -3,13 +3,9 @@
 #
 # upgrade.bats - containers live on while containerd becomes another release around them.
 
-load peers
+load ../lib
 
-setup_file() {
-	use_peer 1.6
-	use_runtime "${RUNTIME:-runc}"
-	peers_up 1.7 2.x
-}
+setup_file() { lab_setup_file 1.7 2.x; }
 
 # The next containerd, over the root and state of the one before.
 turn_into() { # PEER
@@ -32,11 +28,11 @@ start_some() { # PREFIX
 
 check_some() { # PREFIX
 	equal "${pids[$1]}" "$(task_pid "$1-exec")" "pid of $1-exec"
-	task_is "$1-exec" RUNNING
-	task_is "$1-kill" RUNNING
-	task_is "$1-pause" PAUSED
-	task_is "$1-a" RUNNING
-	task_is "$1-b" RUNNING
+	wait_for task_is "$1-exec" RUNNING
+	wait_for task_is "$1-kill" RUNNING
+	wait_for task_is "$1-pause" PAUSED
+	wait_for task_is "$1-a" RUNNING
+	wait_for task_is "$1-b" RUNNING
 	exec_says well "$1-exec" 'echo well'
 	refuse ctr task exec -d --exec-id "$1-e" "$1-exec" true
 	contains "$output" 'already exists'
@@ -45,9 +41,9 @@ check_some() { # PREFIX
 end_some() { # PREFIX
 	local got=0
 	ctr task resume "$1-pause"
-	task_is "$1-pause" RUNNING
+	wait_for task_is "$1-pause" RUNNING
 	ctr task kill -s KILL "$1-kill"
-	wait_for 20 task_is "$1-kill" STOPPED
+	wait_for task_is "$1-kill" STOPPED
 	contains "$(ctr task rm "$1-kill" 2>&1)" 'exit code 137'
 	ctr container rm "$1-kill"
 	exits_with 5 ctr_exec "$1-pause" sh -c 'exit 5'
@@ -70,7 +66,7 @@ end_some() { # PREFIX
 	containerd_kill
 	containerd_start
 	check_some "$ID-2"
-	shim_count_is 12
+	wait_for shim_count_is 12
 	end_some "$ID-6"
 	end_some "$ID-7"
 	end_some "$ID-2"
@@ -113,8 +109,8 @@ end_some() { # PREFIX
 	ctr_run -d "$ID-4" sleep 1000
 	init=$(task_pid "$ID-2")
 	kill -KILL "$(shim_pid "$ID-2")"
-	wait_for 20 dead "$init"
-	wait_for 20 bundle_gone "$ID-2"
+	wait_for dead "$init"
+	wait_for bundle_gone "$ID-2"
 	containerd_kill
 	swap_shim "$SHIM"
 	containerd_start
@@ -122,9 +118,9 @@ end_some() { # PREFIX
 	exec_says well "$ID-1" 'echo well'
 	exec_says well "$ID-3" 'echo well'
 	kill -KILL "$(shim_pid "$ID-4")"
-	wait_for 20 dead "$init"
+	wait_for dead "$init"
 	ctr_rm "$ID-1" "$ID-3"
-	wait_for 20 shim_count_is 0
+	wait_for shim_count_is 0
 	rm -f "$LAB"/run/containerd/s/* # the Go shim leaves its socket when it is killed
 	ctr container rm "$ID-2" "$ID-4"
 }
