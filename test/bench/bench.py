@@ -1,5 +1,6 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: Apache-2.0
+# needs: machine
 """bench.py - nanoshim beside the Go shim, figure by figure: a table, bench.csv, bench.png, bench.svg.
 
 Both do the same work in the same run, by turns (A B A B), and each figure is the median of its
@@ -8,7 +9,8 @@ the daemon's threads. Where a target is near what any program would take for the
 processes and files, that is measured, too: the column "floor" (floor.c).
 
 Environment: N (turns), RUNTIME (crun or runc), SHIM, OUT (the directory for the files), TMPDIR,
-FIGURES (a regular expression: only these groups). With --tap it is a test: no plot, fewer figures.
+FIGURES (a regular expression: only these groups), TIME_FACTOR (how much longer than on a machine of
+its own everything may take). With --tap it is a test: no plot, fewer figures.
 """
 
 import json
@@ -40,6 +42,8 @@ N = int(os.environ.get("N") or 15)
 OUT = os.environ.get("OUT") or os.path.join(REPO, "build/bench")
 BINARIES = {"nanoshim": SHIM, "Go shim": GO_SHIM}
 FLOOR = "floor"
+TESTED = "--tap" in sys.argv
+PATIENCE = 60 * float(os.environ.get("TIME_FACTOR") or 1)  # whatever takes longer hangs
 TRAFFIC = 1000  # execs before memory is measured again
 GIB = 1 << 30
 
@@ -49,7 +53,8 @@ GIB = 1 << 30
 
 class Figure:
     """One line of the table. The target: `times` better than the Go shim, or `limit` for its own
-    value. `guard` (times better) is what a busy machine cannot spoil: the test's limit."""
+    value. `guard` (times better) is the test's limit, for the best turn of each, which a busy machine
+    spoils least."""
 
     all = []
 
@@ -65,8 +70,11 @@ class Figure:
     def median(self, who):
         return statistics.median(self.values[who]) if self.values[who] else None
 
-    def ratio(self):
-        ours, theirs = (self.median(who) for who in BINARIES)
+    def best(self, who):
+        return (max if self.more_is_better else min)(self.values[who]) if self.values[who] else None
+
+    def ratio(self, of=None):
+        ours, theirs = ((of or Figure.median)(self, who) for who in BINARIES)
         if self.more_is_better:
             ours, theirs = theirs, ours
         return theirs / ours if ours and theirs is not None else None
@@ -147,8 +155,9 @@ def memory(pid):
 
 
 def settled(pid):
-    """The same, once it has not changed for two seconds: both give memory back only after a while."""
-    last, same, end = None, 0, clock() + 15
+    """The same, once it has not changed for two seconds: both give memory back only after a while, and
+    the Go shim of a pod may never come to rest."""
+    last, same, end = None, 0, clock() + PATIENCE
     while same < 4 and clock() < end:
         got = memory(pid)
         same = same + 1 if got == last else 0
@@ -163,7 +172,7 @@ def settled(pid):
 class Line:
     def __init__(self, path):
         self.sock = socket.socket(socket.AF_UNIX)
-        self.sock.settimeout(60)
+        self.sock.settimeout(PATIENCE)
         self.sock.connect(path)
         self.stream = -1
 
@@ -248,7 +257,7 @@ class Floor:
         """(its pid, a line to it)"""
         address = f"{self.path}.{len(self.children)}"
         self.children.append(subprocess.Popen([self.path, "serve", address, *what]))
-        end = clock() + 10
+        end = clock() + PATIENCE
         while clock() < end:
             try:
                 return self.children[-1].pid, Line(address)
@@ -433,7 +442,7 @@ def bench_output(worlds, _):
         drain.start()
         task.start()
         task.wait()
-        drain.join(60)
+        drain.join(PATIENCE)
         if drain.bytes != size:
             raise RuntimeError(f"{drain.bytes} bytes of {size} came through")
         work.add(who, 1e3 * (cpu(task.daemon()) - before) * GIB / size)
@@ -445,6 +454,8 @@ def bench_output(worlds, _):
 def bench_pod(worlds, _):
     each = Figure("a further container in a pod's daemon, private", "KiB", limit=4)
     for who, world in worlds.items():
+        if TESTED and who != "nanoshim":
+            continue  # the test is a limit for ours
         pod = {"io.kubernetes.cri.sandbox-id": "pod"}
         tasks = [world.task(container=f"pod{i}", annotations=pod).run() for i in range(2)]
         before = settled(tasks[0].daemon())["private"]
@@ -480,7 +491,7 @@ class Lab:
         self.pid = int(pid)
 
     def ctr(self, *args):
-        return spawn(["nsenter", "--mount=" + self.mounts, "--", "timeout", "-s", "KILL", "60", "ctr", "-a",
+        return spawn(["nsenter", "--mount=" + self.mounts, "--", "timeout", "-s", "KILL", str(PATIENCE), "ctr", "-a",
                       self.dir + "/c.sock", "-n", self.namespace, *args])[0]
 
     def run(self, name):
@@ -490,7 +501,7 @@ class Lab:
 
     def close(self):
         self.bash.stdin.close()
-        self.bash.wait(60)
+        self.bash.wait(PATIENCE)
 
 
 def bench_containerd(labs):
@@ -566,13 +577,15 @@ def tap():
     tests = []
     for f in Figure.all:
         if f.guard:
-            tests.append((f.ratio() or 0, f.guard, (f.ratio() or 0) >= f.guard, f"{f.name} is {f.guard:g} times better"))
+            got = f.ratio(Figure.best) or 0
+            tests.append((got, got >= f.guard, f"{f.name} is {f.guard:g} times better"))
         elif f.limit:
-            tests.append((f.median("nanoshim"), f.limit, f.median("nanoshim") <= f.limit, f"{f.name} <= {f.limit:g}"))
+            got = f.median("nanoshim")
+            tests.append((got, got <= f.limit, f"{f.name} <= {f.limit:g}"))
     print(f"1..{len(tests)}")
-    for i, (got, _, good, what) in enumerate(tests, 1):
+    for i, (got, good, what) in enumerate(tests, 1):
         print(f"{'ok' if good else 'not ok'} {i} - {what}\n# {number(got)}")
-    return not all(good for _, _, good, _ in tests)
+    return not all(good for _, good, _ in tests)
 
 
 def plot():
@@ -587,8 +600,7 @@ def plot():
 def main():
     if RUNTIME == "crun" and os.path.ismount("/sys/fs/cgroup/unified"):
         shim.make_room_for_crun()
-    tested = "--tap" in sys.argv
-    only = re.compile(os.environ.get("FIGURES") or ("start|requests|cycle|output|pod" if tested else "."))
+    only = re.compile(os.environ.get("FIGURES") or ("start|requests|cycle|output|pod" if TESTED else "."))
     os.makedirs(OUT, exist_ok=True)
     begin = clock()
     # A line of TAP, too.
@@ -619,7 +631,7 @@ def main():
         finally:
             for lab in labs.values():
                 lab.close()
-    if tested:
+    if TESTED:
         return tap()
     bench_size(None)
     report()

@@ -12,14 +12,14 @@ shopt -s nullglob
 SHIM=                                   # path, or "none" = OCI runtime alone (floor)
 RTNAME=io.containerd.runc.v2            # containerd runtime name; decides the binary's name
 MEM=128; N=10; SMP=1
-OCI=runc                                # runc | crun | path to a runc-compatible binary
+OCI=runc                                # runc | crun | path to a runc-compatible binary; a list: "crun,runc"
 ROOTMODE=disk                           # disk | initramfs | initramfs-bind | initramfs-tmpfs
 CGROUP=v2                               # v2 | v1
 IO=fifo                                 # fifo | null | file
 PIVOT=auto                              # auto | yes | no   (no => ctr run --no-pivot)
 KDIR=                                   # folder with an unpacked linux-image deb
 WORK=/tmp/density.work
-LIMIT=540; STALL=150                    # seconds: whole run; longest wait for the next marker
+LIMIT=540; STALL=150                    # seconds: whole run; longest wait for the next marker, or in the guest
 CTRD=; CTR=; BUSYBOX=
 ARCH=amd64; SYSROOT=                     # arm64: a folder with that arch's debs unpacked (getroot.sh)
 EVERY=1; CAP=0; HOOK=; CLEANUP=0; KEEP=0; CPU=; IMGBIN=; APPEND=; WARM=1
@@ -85,19 +85,26 @@ done
 mkdir -p "$WORK" && WORK=$(cd "$WORK" && pwd) || exit 1
 if [ -z "$KDIR" ]; then
   KDIR=$WORK/kernel
+  exec 8>"$WORK/.lock"; flock 8
   if [ ! -d "$KDIR" ]; then
     p=$(apt-cache depends linux-image-cloud-amd64 | awk '/Depends: linux-image/{print $2; exit}')
     [ -n "$p" ] || die "no linux-image-cloud-amd64 known: apt-get update"
     (mkdir -p "$WORK/dl" && cd "$WORK/dl" && apt-get -q download "$p" >/dev/null) || die "download of $p failed"
-    dpkg -x "$WORK/dl/$p"_*.deb "$KDIR" || die "unpack failed"
+    dpkg -x "$WORK/dl/$p"_*.deb "$KDIR.new" && mv "$KDIR.new" "$KDIR" || die "unpack failed"
   fi
+  exec 8>&-
 fi
 KIMG=("$KDIR"/boot/vmlinuz-* "$KDIR"/usr/lib/modules/*/vmlinuz*); KIMG=${KIMG[0]:-}
 MODS=("$KDIR"/lib/modules/*/ "$KDIR"/usr/lib/modules/*/); MODS=${MODS[0]:-}
 [ -f "$KIMG" ] && [ -d "$MODS" ] || die "no kernel under $KDIR"
 
-case $OCI in runc) OCIBIN=$SYSROOT/usr/sbin/runc;; crun) OCIBIN=$SYSROOT/usr/bin/crun;; *) OCIBIN=$OCI;; esac
-for f in "$OCIBIN" "$CTRD" "$CTR" "$IMGBIN"; do [ -x "$f" ] || die "not there: $f"; done
+OCIBINS=()
+for o in ${OCI//,/ }; do
+  case $o in runc) o=$SYSROOT/usr/sbin/runc;; crun) o=$SYSROOT/usr/bin/crun;; esac
+  OCIBINS+=("$o")
+done
+OCIBIN=${OCIBINS[0]:-}
+for f in "${OCIBINS[@]}" "$CTRD" "$CTR" "$IMGBIN"; do [ -x "$f" ] || die "not there: $f"; done
 SHIMNAME=none
 if [ "$SHIM" != none ]; then
   [ -x "$SHIM" ] || die "no shim binary at $SHIM"
@@ -137,7 +144,7 @@ sysput() { # the same from a sysroot: names from readelf, files by name
 put "$BUSYBOX" /bin/busybox
 for a in $(busybox --list); do [ "$a" = busybox ] || ln -sf /bin/busybox "$R/bin/$a"; done
 put "$CTRD" /usr/bin/containerd; put "$CTR" /usr/bin/ctr
-put "$OCIBIN" "/usr/sbin/$(basename "$OCIBIN")"
+for f in "${OCIBINS[@]}"; do put "$f" "/usr/sbin/$(basename "$f")"; done
 # the shim's default is "runc" from PATH; and `ctr run --no-pivot` drops --runc-binary
 # (its task options replace the runtime options), so another runtime goes by that name
 [ "$(basename "$OCIBIN")" = runc ] || ln -s "/usr/sbin/$(basename "$OCIBIN")" "$R/usr/bin/runc"
@@ -185,7 +192,8 @@ addmod overlay
 
 # ---- the guest's programs ------------------------------------------------------------
 cat >"$R/etc/density.conf" <<X
-DEV=$DEV; N=$N; RTNAME=$RTNAME; SHIMNAME=$SHIMNAME; CGROUP=$CGROUP; IO=$IO; PIVOT=$PIVOT; CLEANUP=$CLEANUP; WARM=$WARM; EVERY=$EVERY; CAP=$CAP; CTDLOG=$CTDLOG
+DEV=$DEV; N=$N; RTNAME=$RTNAME; SHIMNAME=$SHIMNAME; CGROUP=$CGROUP; IO=$IO; PIVOT=$PIVOT; CLEANUP=$CLEANUP; WARM=$WARM; EVERY=$EVERY; CAP=$CAP; CTDLOG=$CTDLOG; GUARD=$STALL
+OCIBINS="${OCIBINS[*]##*/}"
 $(for e in ${ENVS[@]+"${ENVS[@]}"}; do printf 'export %q\n' "$e"; done)
 X
 cat >"$RUN/init" <<'X'
@@ -253,13 +261,13 @@ cont() { # cont ID: start one container
     mount -t overlay overlay -o lowerdir=/img/rootfs,upperdir=$b/u,workdir=$b/w $b/rootfs || return 1
     sed "s|@ID@|$1|" /run/spec.json >$b/config.json
     np=; [ $PIVOT = no ] && np=--no-pivot
-    timeout 120 runc run -d $np -b $b $1 </dev/null >/dev/null 2>/run/err
+    timeout $GUARD runc run -d $np -b $b $1 </dev/null >/dev/null 2>/run/err
   else
     set -- "$1" --runtime $RTNAME
     [ $PIVOT = no ] && set -- "$@" --no-pivot
     case $IO in null) set -- "$@" --null-io;; file) set -- "$@" --log-uri file:///run/$1.log;; esac
     id=$1; shift
-    timeout 120 ctr run -d "$@" local/sleep:1 $id /bin/sleep 1000000 </dev/null >/dev/null 2>/run/err
+    timeout $GUARD ctr run -d "$@" local/sleep:1 $id /bin/sleep 1000000 </dev/null >/dev/null 2>/run/err
   fi
 }
 up0=$(awk '{print $1}' /proc/uptime)
@@ -270,10 +278,10 @@ if [ $SHIMNAME = none ]; then
   say ready none
 else
   containerd -c /etc/containerd/config.toml -l $CTDLOG >/run/containerd.log 2>&1 & CPID=$!
-  n=0; until timeout 20 ctr version >/dev/null 2>&1; do
-    n=$((n+1)); [ $n -gt 60 ] && bad "containerd does not answer"; kill -0 $CPID 2>/dev/null || bad "containerd died"; sleep 0.5; done
+  n=0; until timeout $GUARD ctr version >/dev/null 2>&1; do
+    n=$((n+1)); [ $n -gt $GUARD ] && bad "containerd does not answer"; kill -0 $CPID 2>/dev/null || bad "containerd died"; sleep 0.5; done
   say ready containerd
-  timeout 120 ctr image import /img/image.tar >/run/err 2>&1 || bad "import: $(tail -c 200 /run/err)"
+  timeout $GUARD ctr image import /img/image.tar >/run/err 2>&1 || bad "import: $(tail -c 200 /run/err)"
   say imported
 fi
 i=0
@@ -306,11 +314,13 @@ if [ $SHIMNAME != none ]; then
   [ $CPID ] && say "ctd $(awk '/^(VmRSS|RssAnon|Threads):/{sub(":","",$1); printf "%s=%s ",$1,$2}' /proc/$CPID/status)"
 fi
 if [ -f /hook.sh ]; then
-  say hook; { sh /hook.sh 2>&1; echo $? >/run/hook.rc; } | while read -r l; do echo "@@out $l" >$DEV; done
-  say hookdone rc=$(cat /run/hook.rc)
+  for o in $OCIBINS; do # for each of the runtimes
+    say hook $o; { OCI=/usr/sbin/$o sh /hook.sh 2>&1; echo $? >/run/hook.rc; } | while read -r l; do echo "@@out $o: $l" >$DEV; done
+    say hookdone $o rc=$(cat /run/hook.rc)
+  done
 fi
 if [ $CLEANUP = 1 ] && [ $SHIMNAME != none ]; then
-  for c in $(ctr t ls -q); do timeout 60 ctr t rm -f $c >/dev/null 2>&1 || say "warn rm $c failed"; timeout 60 ctr c rm $c >/dev/null 2>&1; done
+  for c in $(ctr t ls -q); do timeout $GUARD ctr t rm -f $c >/dev/null 2>&1 || say "warn rm $c failed"; timeout $GUARD ctr c rm $c >/dev/null 2>&1; done
   sleep 1; k=0; for p in /proc/[0-9]*; do case "$(readlink $p/exe 2>/dev/null)" in */$SHIMNAME) k=$((k+1));; esac; done
   say "cleaned shims_left=$k"; mem end
 fi

@@ -672,6 +672,26 @@ nothing_left() {
 	fi
 }
 
+# ---- a virtual machine ---------------------------------------------------------------------------
+
+# test/density/density.sh boots a guest, emulated, starts a container in it and has hook-cgroup2.sh
+# check the rest for each runtime: output and exit status, limits, metrics, pause, exec, OOM events,
+# removal. Every check must be "ok". The kernel is kept in build/guest.
+guest() { # RUNTIME,... OPTION...
+	local out oci checks=12 slow=$((PATIENCE * 10)) # emulated
+	need "qemu-system-x86_64" command -v qemu-system-x86_64
+	mkdir -p "$ROOT/build/guest"
+	out=$("$ROOT/test/density/density.sh" --shim "$SHIM" --work "$ROOT/build/guest" --mem 256 --n 0 \
+		--limit $slow --stall $slow --hook "$ROOT/test/density/hook-cgroup2.sh" --oci "$@" 2>&1) ||
+		fail "the guest failed: $out"
+	for oci in ${1//,/ }; do
+		equal "$checks" "$(grep -c "^hook: $oci: ok " <<<"$out")" "checks passed with $oci in: $out"
+	done
+	equal 0 "$(grep -c '^hook: .*FAIL' <<<"$out")" "checks failed in: $out"
+	contains "$out" "^RESULT ok"
+	printf '# %s\n' "$(grep '^shims ' <<<"$out")" >&3
+}
+
 # ---- what bats calls, unless a file overrides it -------------------------------------------------
 
 # Nothing can be skipped in here; what is wrong with the machine is left to setup().
