@@ -68,10 +68,11 @@ events_flow_on() { # everything published until now has arrived
 }
 
 @test "fifty containers in parallel that exit at once: each event once, in order" {
+	local PATIENCE=$((5 * PATIENCE)) # all of them together take time
 	local i bad=0 pids=() got
 	events_start "$LAB/events-50"
 	for i in {1..50}; do
-		PATIENCE=$((5 * PATIENCE)) ctr_run --rm "$ID-$i" sh -c "exit $i" 2>"$LAB/err.$i" &
+		ctr_run --rm "$ID-$i" sh -c "exit $i" 2>"$LAB/err.$i" &
 		pids[i]=$!
 	done
 	for i in {1..50}; do
@@ -92,6 +93,7 @@ events_flow_on() { # everything published until now has arrived
 }
 
 @test "fifty running containers that are released at the same moment" {
+	local PATIENCE=$((5 * PATIENCE)) # all of them together take time
 	local i
 	events_start "$LAB/events-gate"
 	mkfifo "$LAB/fifo/gate"

@@ -398,14 +398,13 @@ lab_kill() { # NAME [SIGNAL], default KILL
 
 # The daemon has come so far that CONDITION is true; if it does not, its last words are shown.
 lab_ready() { # NAME CONDITION...
-	local pid
-	pid=$(<"$LAB/$1.pid")
-	said() { "$@" || dead "$pid"; }
-	if ! { wait_for said "${@:2}" && alive "$pid"; }; then
+	if ! { wait_for ready_or_dead "$@" && "${@:2}"; }; then
 		tail -n 20 "$LAB/$1.log" >&2
 		return 1
 	fi
 }
+
+ready_or_dead() { "${@:2}" || dead "$(<"$LAB/$1.pid")"; }
 
 containerd_start() {
 	lab_daemon containerd "$CONTAINERD" -c "$LAB/config.toml" && lab_ready containerd containerd_answers

@@ -1,6 +1,6 @@
 #!/usr/bin/env bats
 # SPDX-License-Identifier: Apache-2.0
-# peers: 1.6/runc 1.7/runc 2.x/crun-new
+# peers: 2.x/crun-new 1.6/runc 1.7/runc
 #
 # cri.bats - pods, over the API that the kubelet speaks.
 

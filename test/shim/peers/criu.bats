@@ -1,6 +1,7 @@
 #!/usr/bin/env bats
 # SPDX-License-Identifier: Apache-2.0
 # peers: 1.6/runc 2.x/runc-new
+# group: peers
 #
 # criu.bats - containers are frozen to files and brought back from them.
 

@@ -158,6 +158,7 @@ refused() { "$@" 2>"$LAB/err"; }
 }
 
 @test "exec -it, exec -d, twenty at once" {
+	local PATIENCE=$((5 * PATIENCE)) # all of them together take time
 	local i pids=()
 	docker_run -d --name "$ID" busybox sleep 1000 >/dev/null
 	exits_with 6 terminal 'see:# ' "$WAIT_FOR_SIZE" 'fit:33x101:33 101' 'see:# ' \
@@ -290,6 +291,7 @@ refused() { "$@" 2>"$LAB/err"; }
 }
 
 @test "twenty containers at once" {
+	local PATIENCE=$((5 * PATIENCE)) # all of them together take time
 	local i pids=()
 	for i in {1..20}; do
 		docker_run --rm busybox sh -c "seq $i 3000; exit $i" >"$LAB/out.$i" 2>"$LAB/err.$i" &

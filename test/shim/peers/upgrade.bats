@@ -1,5 +1,6 @@
 #!/usr/bin/env bats
 # SPDX-License-Identifier: Apache-2.0
+# group: peers
 #
 # upgrade.bats - containers live on while containerd becomes another release around them.
 
