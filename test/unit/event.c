@@ -1082,6 +1082,143 @@ static void answer_is_watched_for_at_the_end(void **state)
 	assert_true(watched());
 }
 
+/* ---- clients that wait ---- */
+
+static size_t queued(void)
+{
+	return queue.tail - queue.head;
+}
+
+static void one_is_taken(void)
+{
+	struct event e;
+
+	assert_true(server_take(&e));
+	server_accepts(e.stream);
+	turn();
+}
+
+/* Clients are heard of again when the queue has become shorter, or does so no more. */
+static void clients_wait_while_it_grows(void **state)
+{
+	struct event e;
+	size_t before;
+
+	(void)state;
+	server_start();
+	push(0);
+	one_is_taken();
+	assert_false(event_behind());
+	for (uint32_t i = 0; queued() <= BEHIND; i++) {
+		assert_false(event_behind());
+		push(i);
+	}
+	for (uint32_t i = 0; queued() <= BEHIND + 4096; i++)
+		push(i);
+	assert_false(event_behind());
+	before = queued();
+	assert_true(event_behind());
+	deadline = UINT64_MAX;
+	assert_true(event_behind());
+	assert_int_equal(deadline, answered_at + 1000);
+	while (event_behind())
+		one_is_taken();
+	assert_true(queued() + 256 <= before);
+	assert_true(queued() + 512 > before);
+	assert_true(event_behind());
+	advance(999);
+	assert_true(event_behind());
+	advance(1);
+	assert_false(event_behind());
+	assert_false(event_behind());
+	one_is_taken();
+	assert_false(event_behind());
+	assert_true(event_behind());
+	/* Nothing is on its way: nothing could make it shorter. */
+	assert_true(server_take(&e));
+	server_refuses(e.stream);
+	turn();
+	assert_false(event_behind());
+	assert_false(event_behind());
+}
+
+/* It is never empty, and never long: it does not grow. */
+static void queue_stays_short(void **state)
+{
+	const uint32_t events = VALGRIND() ? 2000 : 20000;
+	uint32_t taken = 0;
+	struct event e;
+
+	(void)state;
+	server_start();
+	for (uint32_t i = 0; i < events; i++) {
+		push(i);
+		if (i < 20)
+			continue;
+		assert_true(server_take(&e));
+		assert_int_equal(number_of(&e), taken++);
+		server_accepts(e.stream);
+		turn();
+	}
+	assert_true(queue.cap <= sizeof(reserve));
+	take_all(taken, events);
+}
+
+/* What has been in the reserve does not stay there. */
+static void reserve_given_back(void **state)
+{
+	const uintptr_t page = (uintptr_t)getpagesize();
+	uintptr_t from = ((uintptr_t)reserve + page - 1) & ~(page - 1);
+	uint32_t pushed = 0;
+
+	(void)state;
+	while (queue.at == scratch.events || queue.at == reserve)
+		push(pushed++);
+	for (; from + page <= (uintptr_t)(reserve + sizeof(reserve)); from += page)
+		for (uintptr_t i = 0; i < page; i++)
+			assert_int_equal(((const char *)from)[i], 0);
+	server_start();
+	advance(60000);
+	turn();
+	take_all(0, pushed);
+}
+
+static void connection_is_not_passed_on(void **state)
+{
+	struct event e;
+
+	(void)state;
+	send_first(&e);
+	assert_int_equal(fcntl(conn.fd, F_GETFD), FD_CLOEXEC);
+	assert_true(fcntl(conn.fd, F_GETFL) & O_NONBLOCK);
+	server_accepts(e.stream);
+	turn();
+	/* Closed a second after the last event. */
+	advance(999);
+	turn();
+	assert_true(conn.fd >= 0);
+	advance(1);
+	turn();
+	assert_int_equal(conn.fd, -1);
+}
+
+static void nobody_there_costs_no_descriptor(void **state)
+{
+	unsigned int fds = open_fds();
+
+	(void)state;
+	push(1);
+	for (int i = 0; i < 5; i++) {
+		advance(6000);
+		turn();
+	}
+	assert_int_equal(open_fds(), fds);
+	server_start();
+	advance(6000);
+	turn();
+	take_all(1, 2);
+}
+
 int main(void)
 {
 #define EVENT_TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
@@ -1121,6 +1258,11 @@ int main(void)
 		EVENT_TEST(memory_comes_late),
 		EVENT_TEST(too_large_for_a_frame),
 		EVENT_TEST(almost_too_large),
+		EVENT_TEST(clients_wait_while_it_grows),
+		EVENT_TEST(queue_stays_short),
+		EVENT_TEST(reserve_given_back),
+		EVENT_TEST(connection_is_not_passed_on),
+		EVENT_TEST(nobody_there_costs_no_descriptor),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

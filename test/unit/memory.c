@@ -57,8 +57,20 @@ static void comes_back(void (*what)(void))
 	assert_int_equal(open_fds(), fds);
 }
 
+/* What is open now would not be in a program that is started. */
+static void nothing_is_passed_on(void)
+{
+	for (int fd = 3; fd < 1024; fd++) {
+		int is = fcntl(fd, F_GETFD);
+
+		if (is >= 0 && !(is & FD_CLOEXEC))
+			fail_msg("descriptor %d would be passed on\n", fd);
+	}
+}
+
 static void removed(const char *id)
 {
+	nothing_is_passed_on();
 	end_process(the_init(id), SIGKILL);
 	assert_ok(ask_about("Wait", id));
 	assert_ok(ask_about("Delete", id));
@@ -131,6 +143,7 @@ static void errors_of_all_kinds(void)
 	assert_ok(ask_about("Pause", "c"));
 	ask_about_within(2000, "Resume", "c");
 	until(called("resume"));
+	nothing_is_passed_on(); /* nor what this call prints into */
 	advance(3000);
 	assert_error(last_asked, CODE_DEADLINE_EXCEEDED, "context deadline exceeded");
 	rename(in_tmp("resume.gate"), in_tmp("resume.opened"));
@@ -269,6 +282,35 @@ static void streams_elsewhere(void **state)
 	comes_back(a_logger);
 }
 
+static void three_streams(void)
+{
+	static const char *const names[STREAMS] = {"in", "out", "err"};
+	char more[1024];
+	size_t len = 0;
+	int out, err;
+
+	for (unsigned int i = 0; i < STREAMS; i++) {
+		assert_int_equal(mkfifo(in_tmp(names[i]), 0600), 0);
+		len += put_bytes(more + len, 5 + i, view_of(in_tmp(names[i])));
+	}
+	out = file_open(in_tmp("out"), O_RDONLY | O_NONBLOCK, 0);
+	err = file_open(in_tmp("err"), O_RDONLY | O_NONBLOCK, 0);
+	assert_ok(ask_create_with(0, "c", (struct view){more, len}, (struct view){0}));
+	assert_ok(ask_about("Start", "c"));
+	assert_ok(ask_about("CloseIO", "c"));
+	removed("c");
+	close(out);
+	close(err);
+	for (unsigned int i = 0; i < STREAMS; i++)
+		unlink(in_tmp(names[i]));
+}
+
+static void streams(void **state)
+{
+	(void)state;
+	comes_back(three_streams);
+}
+
 /* Longer than a page: metrics, and the reply with them. */
 static void long_metrics(void)
 {
@@ -381,6 +423,7 @@ int main(int argc, char **argv)
 		DAEMON_TEST(what_is_long),
 		DAEMON_TEST(requests_that_are_kept),
 		DAEMON_TEST(streams_elsewhere),
+		DAEMON_TEST(streams),
 		DAEMON_TEST(long_replies),
 		DAEMON_TEST(replies_that_wait),
 		DAEMON_TEST(events_that_wait),
