@@ -1127,6 +1127,199 @@ static void closed_early(void **state)
 	}
 }
 
+/* ---- odd and rare ---- */
+
+/* What looks like an escape and is none stays; a host is passed over; '+' is a blank in a query only. */
+static void odd_file_urls(void **state)
+{
+	char url[300];
+
+	(void)state;
+	snprintf(url, sizeof(url), "file://localhost%s/odd/a+%%zz%%4g%%g4%%e2%%82%%AC%%2", tmp);
+	names.path[STREAM_OUT] = url;
+	make();
+	assert_int_equal(io_open(&io, &names, &why), 0);
+	assert_int_equal(access(in_tmp("odd/a+%zz%4g%g4\xe2\x82\xac%2"), F_OK), 0);
+}
+
+static void file_url_of_a_fifo(void **state)
+{
+	char url[300];
+
+	(void)state;
+	assert_int_equal(mkfifo(in_tmp("fifo"), 0600), 0);
+	snprintf(url, sizeof(url), "file://%s", in_tmp("fifo"));
+	names.path[STREAM_OUT] = url;
+	make();
+	assert_int_equal(io_open(&io, &names, &why), -ENXIO);
+}
+
+/* A user without his group, and the other way round. */
+static void owners_of_one_kind(void **state)
+{
+	struct stat st;
+
+	(void)state;
+	if (geteuid() != 0)
+		skip();
+	for (unsigned int gid = 0; gid < 2; gid++) {
+		name_stream(STREAM_OUT, "out");
+		names.uid = gid ? 0 : 1234;
+		names.gid = gid ? 5678 : 0;
+		assert_int_equal(io_make(&io, &names, "id", &why), 0);
+		assert_int_equal(fstat(io.ends[STREAM_OUT], &st), 0);
+		assert_int_equal(st.st_uid, names.uid);
+		assert_int_equal(st.st_gid, names.gid);
+		io_close(&io);
+		io_init(&io);
+	}
+}
+
+/* Whoever asks twice does not open twice. */
+static void opened_once(void **state)
+{
+	unsigned int open_then;
+
+	(void)state;
+	name_fifo(STREAM_IN, "in");
+	name_fifo(STREAM_OUT, "out");
+	make();
+	client_comes(STREAM_OUT);
+	assert_int_equal(io_open(&io, &names, &why), 0);
+	assert_int_equal(io_open_stdin(&io, &names, &why), 0);
+	open_then = open_fds();
+	assert_int_equal(io_open(&io, &names, &why), 0);
+	assert_int_equal(io_open_stdin(&io, &names, &why), 0);
+	assert_int_equal(open_fds(), open_then);
+	/* The container has closed its end: there is nothing left to be opened. */
+	fd_close(&container[STREAM_IN]);
+	client_comes(STREAM_IN);
+	say(client[STREAM_IN], "x");
+	settle();
+	assert_int_equal(io.pumps[STREAM_IN].to, -1);
+	open_then = open_fds();
+	assert_int_equal(io_open_stdin(&io, &names, &why), 0);
+	assert_int_equal(open_fds(), open_then);
+}
+
+/* Each terminal has its own socket, for nobody else. */
+static void terminal_sockets(void **state)
+{
+	char path[256], other_path[256], stale[256];
+	struct text t = TEXT(path), o = TEXT(other_path), s = TEXT(stale);
+	struct io other, third;
+	struct stat st;
+
+	(void)state;
+	names.terminal = true;
+	io_init(&other);
+	io_init(&third);
+	assert_int_equal(io_make(&io, &names, "id", &why), 0);
+	assert_int_equal(io_make(&other, &names, "id", &why), 0);
+	io_console_path(&io, &t);
+	io_console_path(&other, &o);
+	assert_string_not_equal(path, other_path);
+	assert_int_equal(stat(path, &st), 0);
+	assert_int_equal(st.st_mode & 07777, 0600);
+	assert_int_equal(umask(022), 022); /* as it was */
+	assert_int_equal(fcntl(io.socket, F_GETFD), FD_CLOEXEC);
+	/* Nobody has come: that is no reason to stand still. */
+	assert_int_equal(io_take_console(&io, &why), -EAGAIN);
+	assert_int_equal(access(path, F_OK), -1);
+	/* The name may be taken, by a daemon that was killed and had our pid. */
+	third.socket_serial = other.socket_serial + 1;
+	io_console_path(&third, &s);
+	assert_int_equal(file_write(stale, VIEW(""), 0600), 0);
+	assert_int_equal(io_make(&third, &names, "id", &why), 0);
+	assert_int_equal(stat(stale, &st), 0);
+	assert_true(S_ISSOCK(st.st_mode));
+	io_close(&other);
+	io_close(&third);
+	assert_int_equal(access(other_path, F_OK), -1);
+	assert_int_equal(access(stale, F_OK), -1);
+}
+
+static void terminal_is_not_passed_on(void **state)
+{
+	(void)state;
+	name_fifo(STREAM_OUT, "out");
+	make_terminal();
+	assert_int_equal(fcntl(io.console, F_GETFD), FD_CLOEXEC);
+	assert_int_equal(fcntl(io.slave, F_GETFD), FD_CLOEXEC);
+	assert_true(fcntl(io.console, F_GETFL) & O_NONBLOCK);
+	fd_close(&slave);
+}
+
+/* The stdout pipe to the logger is written by the pump. */
+static void terminal_with_a_logger(void **state)
+{
+	(void)state;
+	write_logger("binary", "echo >&5; cat <&3 >out", "");
+	make_terminal();
+	assert_int_equal(logger_ready(), 0);
+	assert_int_equal(io_open(&io, &names, &why), 0);
+	assert_true(io.pumps[STREAM_OUT].open);
+	assert_true(fcntl(io.pumps[STREAM_OUT].to, F_GETFL) & O_NONBLOCK);
+	assert_int_equal(io.pumps[STREAM_OUT].keep, -1);
+	say(slave, "through the pump");
+	settle();
+	io_exited(&io);
+	settle();
+	assert_true(io_drained(&io));
+	assert_false(io_logger_stop(&io, 0) && io.pumps[STREAM_OUT].to >= 0);
+	assert_int_equal(logger_status(), 0);
+	assert_string_equal(file_text("out"), "through the pump");
+	fd_close(&slave);
+}
+
+/* Its word is not there yet; a byte of it is as good as its end. */
+static void logger_looked_at_too_early(void **state)
+{
+	(void)state;
+	assert_int_equal(mkfifo(in_tmp("go"), 0600), 0);
+	write_logger("binary-v2", "read x <go; echo >&5; cat <&3 >/dev/null", "");
+	make();
+	assert_int_equal(fcntl(io.ready, F_GETFD), FD_CLOEXEC);
+	io_logger(&io);
+	assert_true(io.ready >= 0);
+	assert_int_equal(io_ready(&io, &why), -EAGAIN);
+	client[STREAM_IN] = open(in_tmp("go"), O_RDWR | O_CLOEXEC);
+	say(client[STREAM_IN], "\n");
+	errno = EAGAIN; /* of some call before */
+	assert_int_equal(logger_ready(), 0);
+	assert_int_equal(io.ready, -1);
+	for (int i = STREAM_OUT; i <= STREAM_ERR; i++)
+		fd_close(&container[i]);
+	/* It is stopped: it sees the end of both streams. */
+	assert_true(io_logger_stop(&io, 0));
+	assert_int_equal(io.pumps[STREAM_OUT].keep, -1);
+	assert_int_equal(io.pumps[STREAM_ERR].keep, -1);
+	assert_int_equal(logger_status(), 0);
+}
+
+/* All its descriptors are of the kind that is closed in the programs we start. */
+static void streams_are_not_passed_on(void **state)
+{
+	(void)state;
+	name_fifo(STREAM_IN, "in");
+	name_fifo(STREAM_OUT, "out");
+	name_fifo(STREAM_ERR, "err");
+	assert_int_equal(io_make(&io, &names, "id", &why), 0);
+	client_comes(STREAM_OUT);
+	client_comes(STREAM_ERR);
+	assert_int_equal(io_open(&io, &names, &why), 0);
+	assert_int_equal(io_open_stdin(&io, &names, &why), 0);
+	for (int i = 0; i < STREAMS; i++) {
+		const struct pump *p = &io.pumps[i];
+		const int fds[] = {p->from, p->to, p->keep, io.ends[i]};
+
+		for (size_t k = 0; k < COUNT(fds); k++)
+			assert_int_equal(fcntl(fds[k], F_GETFD), FD_CLOEXEC);
+		assert_true(fcntl(p->from, F_GETFL) & fcntl(p->to, F_GETFL) & O_NONBLOCK);
+	}
+	io_started(&io);
+}
+
 int main(void)
 {
 #define IO_TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
@@ -1167,6 +1360,15 @@ int main(void)
 		IO_TEST(terminal_without_directory),
 		IO_TEST(terminal_without_names),
 		IO_TEST(closed_early),
+		IO_TEST(odd_file_urls),
+		IO_TEST(file_url_of_a_fifo),
+		IO_TEST(owners_of_one_kind),
+		IO_TEST(opened_once),
+		IO_TEST(terminal_sockets),
+		IO_TEST(terminal_is_not_passed_on),
+		IO_TEST(terminal_with_a_logger),
+		IO_TEST(logger_looked_at_too_early),
+		IO_TEST(streams_are_not_passed_on),
 	};
 
 	close_others();

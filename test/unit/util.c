@@ -1291,6 +1291,84 @@ static void encoding_stops_at_the_end(void **state)
 	}
 }
 
+/* ---- characters of several bytes ---- */
+
+/* Whatever the length at which a text is cut, no part of a character is left. */
+static void texts_cut_between_characters(void **state)
+{
+	static const char text[] = "a\xc3\xbc\xe2\x82\xac\xf0\x9f\x99\x82z";
+	static const size_t ends[] = {0, 1, 3, 6, 10, 11};
+
+	(void)state;
+	for (size_t cap = 1; cap <= sizeof(text); cap++) {
+		char *buf = malloc(cap);
+		struct text t = {.at = buf, .cap = cap};
+		size_t end = 0;
+
+		while (end + 1 < COUNT(ends) && ends[end + 1] < cap)
+			end++;
+		text_add(&t, VIEW(text));
+		assert_int_equal(t.len, ends[end]);
+		assert_memory_equal(buf, text, t.len);
+		assert_int_equal(t.cut, cap < sizeof(text));
+		free(buf);
+	}
+}
+
+static void on_signal_once(int sig)
+{
+	(void)sig;
+}
+
+/* The signal comes while nothing has been written yet. */
+static void write_all_begins_anew(void **state)
+{
+	static char full[1 << 17];
+	struct sigaction sa = {.sa_handler = on_signal_once};
+	int fds[2], status;
+	ssize_t filled;
+	pid_t pid;
+
+	(void)state;
+	assert_int_equal(pipe(fds), 0);
+	set_nonblocking(fds[1]);
+	filled = write(fds[1], full, sizeof(full));
+	assert_true(filled > 0);
+	assert_int_equal(fcntl(fds[1], F_SETFL, fcntl(fds[1], F_GETFL) & ~O_NONBLOCK), 0);
+	sigaction(SIGUSR1, &sa, NULL);
+	pid = fork();
+	if (pid == 0) {
+		char path[64], state_of[512];
+		bool sleeps = false;
+
+		/* As soon as it sleeps in write(2): the signal, a while later twice more, then room. */
+		snprintf(path, sizeof(path), "/proc/%d/stat", (int)getppid());
+		for (int i = 0; i < 3; i++) {
+			do {
+				nanosleep(&(struct timespec){.tv_nsec = 50 * 1000 * 1000}, NULL);
+				sleeps = file_read(path, state_of, sizeof(state_of)) > 0 &&
+					 strstr(state_of, ") S ");
+			} while (!sleeps);
+			kill(getppid(), SIGUSR1);
+		}
+		nanosleep(&(struct timespec){.tv_nsec = 50 * 1000 * 1000}, NULL);
+		while (filled > 0) {
+			ssize_t n = read(fds[0], full, (size_t)filled);
+
+			if (n <= 0)
+				_exit(1);
+			filled -= n;
+		}
+		_exit(read(fds[0], full, 4) != 4 || memcmp(full, "more", 4) != 0);
+	}
+	assert_int_equal(write_all(fds[1], VIEW("more")), 0);
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_int_equal(status, 0);
+	signal(SIGUSR1, SIG_DFL);
+	close(fds[0]);
+	close(fds[1]);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -1339,6 +1417,8 @@ int main(void)
 		cmocka_unit_test(repeated_views),
 		cmocka_unit_test(nested_messages),
 		cmocka_unit_test(encoding_stops_at_the_end),
+		cmocka_unit_test(texts_cut_between_characters),
+		cmocka_unit_test(write_all_begins_anew),
 	};
 
 	return cmocka_run_group_tests(tests, tmp_make, tmp_remove);
