@@ -1320,6 +1320,34 @@ static void streams_are_not_passed_on(void **state)
 	io_started(&io);
 }
 
+/* Not a multiple of a page: at some time a terminal takes part of one, if the kernel's do that. */
+static void terminal_input_in_parts(void **state)
+{
+	char odd[38 * 26];
+	size_t len, seen = 0;
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(odd); i++)
+		odd[i] = (char)('a' + i % 26);
+	name_fifo(STREAM_IN, "in");
+	name_fifo(STREAM_OUT, "out");
+	make_terminal();
+	client_comes(STREAM_OUT);
+	assert_int_equal(io_open(&io, &names, &why), 0);
+	assert_int_equal(io_open_stdin(&io, &names, &why), 0);
+	io.pumps[STREAM_IN].by_copy = true;
+	client_comes(STREAM_IN);
+	assert_int_equal(write(client[STREAM_IN], odd, sizeof(odd)), sizeof(odd));
+	settle();
+	len = sizeof(odd) + fill(client[STREAM_IN], 'a');
+	for (int i = 0; i < 1000 && seen < len; i++) {
+		seen = check_filled(heard(slave), seen, 'a');
+		settle();
+	}
+	assert_int_equal(seen, len);
+	fd_close(&slave);
+}
+
 int main(void)
 {
 #define IO_TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
@@ -1369,6 +1397,7 @@ int main(void)
 		IO_TEST(terminal_with_a_logger),
 		IO_TEST(logger_looked_at_too_early),
 		IO_TEST(streams_are_not_passed_on),
+		IO_TEST(terminal_input_in_parts),
 	};
 
 	close_others();

@@ -1036,6 +1036,82 @@ static void strangers_refused(void **state)
 	}
 }
 
+/* ---- the socket's name ---- */
+
+static void name_goes_with_the_server(void **state)
+{
+	(void)state;
+	assert_int_equal(access(in_tmp("socket"), F_OK), 0);
+	server_hide();
+	assert_int_equal(access(in_tmp("socket"), F_OK), -1);
+	/* Whoever takes the name later keeps it. */
+	make_file("socket", "", 0600);
+	server_hide();
+	assert_int_equal(access(in_tmp("socket"), F_OK), 0);
+}
+
+/* A daemon that takes over a name does not lose it to the one before. */
+static void name_of_another_stays(void **state)
+{
+	(void)state;
+	make_file("other", "", 0600);
+	assert_int_equal(rename(in_tmp("other"), in_tmp("socket")), 0);
+	server_hide();
+	assert_int_equal(access(in_tmp("socket"), F_OK), 0);
+}
+
+/* Not known, or too long to be kept: nothing is removed. */
+static void names_that_are_none(void **state)
+{
+	char name[200];
+
+	(void)state;
+	memset(name, 'x', sizeof(name));
+	name[sizeof(name) - 1] = '\0';
+	server_listen(listener, name);
+	assert_int_equal(listener_path[0], '\0');
+	server_listen(listener, in_tmp("nothing there"));
+	assert_int_equal(listener_path[0], '\0');
+	server_hide();
+	assert_int_equal(access(in_tmp("socket"), F_OK), 0);
+}
+
+static void connections_are_not_passed_on(void **state)
+{
+	int fd = client_open();
+
+	(void)state;
+	server_accept();
+	assert_int_equal(conns_end, 1);
+	assert_int_equal(fcntl(conns[0].fd, F_GETFD), FD_CLOEXEC);
+	assert_true(fcntl(conns[0].fd, F_GETFL) & O_NONBLOCK);
+	close(fd);
+}
+
+/* Memory for half a frame, or for replies that wait, goes with its reason. */
+static void backlogs_are_given_back(void **state)
+{
+	char part[FRAME_HEADER + 100] = {0};
+	struct conn *c = &conns[0];
+	struct request rq;
+	int fd = client_open();
+
+	(void)state;
+	server_accept();
+	put_header(part, 200, 1, FRAME_REQUEST);
+	assert_int_equal(send(fd, part, sizeof(part), 0), sizeof(part));
+	server_receive(0, POLLIN);
+	assert_false(server_next(0, &rq));
+	assert_non_null(c->rx.at);
+	assert_int_equal(c->rx.cap, PAGE);
+	assert_int_equal(send(fd, part + FRAME_HEADER, 100, 0), 100);
+	server_receive(0, POLLIN);
+	assert_false(server_next(0, &rq)); /* it was nonsense */
+	assert_null(c->rx.at);
+	assert_int_equal(c->rx.cap, 0);
+	close(fd);
+}
+
 int main(void)
 {
 #define SERVER_TEST(f) cmocka_unit_test_setup_teardown(f, server_setup, server_teardown)
@@ -1067,6 +1143,11 @@ int main(void)
 		SERVER_TEST(accept_limit),
 		SERVER_TEST(accept_pauses),
 		SERVER_TEST(strangers_refused),
+		SERVER_TEST(name_goes_with_the_server),
+		SERVER_TEST(name_of_another_stays),
+		SERVER_TEST(names_that_are_none),
+		SERVER_TEST(connections_are_not_passed_on),
+		SERVER_TEST(backlogs_are_given_back),
 	};
 
 	signal(SIGPIPE, SIG_DFL); /* it would end the test */
