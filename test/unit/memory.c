@@ -38,7 +38,7 @@ static void settle(void)
 	for (int i = 0; i < 5; i++)
 		one_turn();
 	cgroup_forget();
-	answer_count = 0;
+	ask_count = 0;
 	event_log[0] = '\0';
 }
 
@@ -77,26 +77,43 @@ static void removed(const char *id)
 }
 
 /* A request longer than a page, in two pieces. */
-static uint32_t ask_at_length(const char *method, struct view payload)
+static const struct ask *ask_at_length(const char *method, struct view payload)
 {
 	static char buf[1 << 17];
-	size_t n = put_request(buf, last_asked += 2, "containerd.task.v2.Task", method, payload);
+	struct ask *a = ask_new(client, method);
+	size_t n = put_request(buf, a->stream, TASK_SERVICE, method, payload);
 
-	assert_int_equal(send(client, buf, n / 2, MSG_NOSIGNAL), n / 2);
+	assert_true(peer_send(&clients[client].peer, buf, n / 2));
 	one_turn();
 	one_turn();
-	assert_int_equal(send(client, buf + n / 2, n - n / 2, MSG_NOSIGNAL), n - n / 2);
-	return last_asked;
+	assert_true(peer_send(&clients[client].peer, buf + n / 2, n - n / 2));
+	return a;
 }
 
-static uint32_t ask_exec_at_length(const char *who, struct view stdin_path, struct view spec)
+static const struct ask *ask_exec_at_length(const char *exec, const char *stdin_path,
+					    const char *spec)
 {
-	static char buf[1 << 16], any[1 << 15];
-	size_t n = put_ids(buf, who), len = put_bytes(any, 2, spec);
+	static char buf[1 << 16];
+	const struct streams streams = {.in = stdin_path};
 
-	n += put_bytes(buf + n, 4, stdin_path);
-	n += put_bytes(buf + n, 7, (struct view){any, len});
-	return ask_at_length("Exec", (struct view){buf, n});
+	return ask_at_length("Exec", (struct view){buf, put_exec(buf, "c", exec, streams, spec)});
+}
+
+static const struct ask *ask_create_streams(struct streams streams)
+{
+	return ask_create_with(0, "c", streams, (struct view){0});
+}
+
+/* With something to be mounted as its rootfs. */
+static const struct ask *ask_create_mounted(const char *type, const char *source)
+{
+	char buf[2048], options[300];
+	size_t n = put_create(buf, "c", in_tmp("c"), (struct streams){0});
+
+	mkdir(in_tmp("c"), 0755);
+	n += put_mount(buf + n, type, source, "rbind", "ro");
+	n += put_options(buf + n, (struct view){options, put_text(options, 7, in_tmp("root"))});
+	return ask("Create", buf, n);
 }
 
 /* ---- what is done ---- */
@@ -124,6 +141,8 @@ static void life(void **state)
 
 static void errors_of_all_kinds(void)
 {
+	const struct ask *resume;
+
 	assert_error(ask_about("State", "nobody"), CODE_NOT_FOUND,
 		     "container not created: not found");
 	started("c");
@@ -141,12 +160,12 @@ static void errors_of_all_kinds(void)
 	assert_ok(ask_about("Delete", "c/x"));
 	gate_close("resume");
 	assert_ok(ask_about("Pause", "c"));
-	ask_about_within(2000, "Resume", "c");
+	resume = ask_about_within(2000, "Resume", "c");
 	until(called("resume"));
 	nothing_is_passed_on(); /* nor what this call prints into */
 	advance(3000);
-	assert_error(last_asked, CODE_DEADLINE_EXCEEDED, "context deadline exceeded");
-	rename(in_tmp("resume.gate"), in_tmp("resume.opened"));
+	assert_error(resume, CODE_DEADLINE_EXCEEDED, "context deadline exceeded");
+	gate_remove("resume");
 	removed("c");
 }
 
@@ -158,25 +177,14 @@ static void requests_that_fail(void **state)
 
 static void failed_creates(void)
 {
-	char more[512], mount[256];
-	size_t len;
-
 	runtime_fails("create", "no");
 	assert_int_equal(await(ask_create("c"))->code, CODE_UNKNOWN);
 	runtime_works("create");
-	len = put_bytes(mount, 1, VIEW("nonsense"));
-	len += put_bytes(mount + len, 2, VIEW("/source"));
-	len = put_bytes(more, 3, (struct view){mount, len});
-	assert_int_equal(await(ask_create_with(0, "c", (struct view){more, len}, (struct view){0}))
-				 ->code,
+	assert_int_equal(await(ask_create_mounted("nonsense", "/source"))->code, CODE_UNKNOWN);
+	assert_int_equal(await(ask_create_streams((struct streams){.out = "nonsense://x"}))->code,
 			 CODE_UNKNOWN);
-	len = put_bytes(more, 6, VIEW("nonsense://x"));
-	assert_int_equal(await(ask_create_with(0, "c", (struct view){more, len}, (struct view){0}))
-				 ->code,
-			 CODE_UNKNOWN);
-	len = put_bytes(more, 6, VIEW("/dev/null"));
-	len += put_bytes(more + len, 7, VIEW("/does/not/exist"));
-	assert_int_equal(await(ask_create_with(0, "c", (struct view){more, len}, (struct view){0}))
+	assert_int_equal(await(ask_create_streams((struct streams){.out = "/dev/null",
+								   .err = "/does/not/exist"}))
 				 ->code,
 			 CODE_UNKNOWN);
 	created("c");
@@ -195,25 +203,23 @@ static void long_requests(void)
 {
 	static char path[600], spec[12000];
 	char options[700];
-	size_t len;
 
-	memset(path, 'p', sizeof(path));
+	memset(path, 'p', sizeof(path) - 1);
 	path[0] = '/';
-	len = put_bytes(options, 11, (struct view){path, sizeof(path)});
-	assert_ok(ask_create_with(0, "c", (struct view){0}, (struct view){options, len}));
+	assert_ok(ask_create_with(0, "c", (struct streams){0},
+				  (struct view){options, put_text(options, 11, path)}));
 	assert_ok(ask_about("Start", "c"));
 	snprintf(spec, sizeof(spec), "{\"args\":[\"%*s\"]}", (int)sizeof(spec) - 20, "x");
-	assert_ok(ask_exec_at_length("c/x", (struct view){path, sizeof(path)}, view_of(spec)));
+	assert_ok(ask_exec_at_length("x", path, spec));
 	assert_ok(ask_about("Delete", "c/x"));
 	spec[0] = '[';
 	spec[strlen(spec) - 1] = ']';
-	assert_int_equal(await(ask_exec_at_length("c/x", (struct view){0}, view_of(spec)))->code,
-			 CODE_UNKNOWN);
+	assert_int_equal(await(ask_exec_at_length("x", NULL, spec))->code, CODE_UNKNOWN);
 	for (size_t i = 0; i + 8 < sizeof(spec); i += 2) /* more than there are tokens at hand */
 		memcpy(spec + i, "1,", 3);
 	memcpy(spec, "{\"a\":[", 6);
 	memcpy(spec + strlen(spec) - 1, "]}", 3);
-	assert_ok(ask_exec_at_length("c/x", (struct view){0}, view_of(spec)));
+	assert_ok(ask_exec_at_length("x", NULL, spec));
 	removed("c");
 }
 
@@ -225,10 +231,9 @@ static void what_is_long(void **state)
 
 static void kept_requests(void)
 {
-	char buf[512], any[128];
-	size_t n = put_bytes(buf, 1, VIEW("c")), len = put_bytes(any, 2, VIEW("{\"a\":1}"));
+	char buf[512];
+	size_t n = put_update(buf, "c", "{\"a\":1}");
 
-	n += put_bytes(buf + n, 2, (struct view){any, len});
 	started("c");
 	assert_ok(ask("Update", buf, n));
 	runtime_fails("update", "no");
@@ -256,23 +261,18 @@ static void requests_that_are_kept(void **state)
 
 static void a_logger(void)
 {
-	char url[300], more[512];
-	size_t len;
+	char url[300];
 
 	make_file("logger", "#!/bin/sh\nexec 5>&-\ncat <&3 >/dev/null\n", 0755);
 	snprintf(url, sizeof(url), "binary://%s?key=value", in_tmp("logger"));
-	len = put_bytes(more, 6, view_of(url));
-	assert_ok(ask_create_with(0, "c", (struct view){more, len}, (struct view){0}));
+	assert_ok(ask_create_streams((struct streams){.out = url}));
 	assert_ok(ask_about("Start", "c"));
 	removed("c");
 	snprintf(url, sizeof(url), "binary://%s", in_tmp("missing"));
-	len = put_bytes(more, 6, view_of(url));
-	assert_int_equal(await(ask_create_with(0, "c", (struct view){more, len}, (struct view){0}))
-				 ->code,
+	assert_int_equal(await(ask_create_streams((struct streams){.out = url}))->code,
 			 CODE_UNKNOWN);
 	snprintf(url, sizeof(url), "file://%s", in_tmp("output"));
-	len = put_bytes(more, 6, view_of(url));
-	assert_ok(ask_create_with(0, "c", (struct view){more, len}, (struct view){0}));
+	assert_ok(ask_create_streams((struct streams){.out = url}));
 	removed("c");
 }
 
@@ -285,17 +285,14 @@ static void streams_elsewhere(void **state)
 static void three_streams(void)
 {
 	static const char *const names[STREAMS] = {"in", "out", "err"};
-	char more[1024];
-	size_t len = 0;
 	int out, err;
 
-	for (unsigned int i = 0; i < STREAMS; i++) {
+	for (unsigned int i = 0; i < STREAMS; i++)
 		assert_int_equal(mkfifo(in_tmp(names[i]), 0600), 0);
-		len += put_bytes(more + len, 5 + i, view_of(in_tmp(names[i])));
-	}
 	out = file_open(in_tmp("out"), O_RDONLY | O_NONBLOCK, 0);
 	err = file_open(in_tmp("err"), O_RDONLY | O_NONBLOCK, 0);
-	assert_ok(ask_create_with(0, "c", (struct view){more, len}, (struct view){0}));
+	assert_ok(ask_create_streams(
+		(struct streams){.in = in_tmp("in"), .out = in_tmp("out"), .err = in_tmp("err")}));
 	assert_ok(ask_about("Start", "c"));
 	assert_ok(ask_about("CloseIO", "c"));
 	removed("c");
@@ -338,12 +335,14 @@ static void long_replies(void **state)
 
 static void unread_replies(void)
 {
+	const struct ask *last = NULL;
+
 	while (server_pending() == 0) {
-		ask_about("Connect", "c");
+		last = ask_about("Connect", "c");
 		loop_timer(now);
 		turn();
 	}
-	until(answered(last_asked));
+	await(last);
 	assert_int_equal(server_pending(), 0);
 }
 
@@ -357,11 +356,11 @@ static void many_events(void)
 {
 	const TaskNamed event = {VIEW("e")};
 
-	events_held = true;
+	events_mode = EVENTS_HELD;
 	for (int i = 0; i < 600; i++)
 		event_push("oom", "TaskOOM", &TaskNamed_msg, &event);
 	one_turn();
-	events_held = false;
+	events_mode = EVENTS_TAKEN;
 }
 
 static void events_that_wait(void **state)
@@ -370,15 +369,14 @@ static void events_that_wait(void **state)
 	comes_back(many_events);
 }
 
-static void clients(void)
+static void half_a_frame(void)
 {
 	for (int i = 0; i < 10; i++) {
-		int other = client_open();
-
-		assert_int_equal(send(other, "\0\0\x10\0half a frame", 16, 0), 16);
+		client_connect(CLIENT_RAW);
+		assert_true(peer_send(&clients[CLIENT_RAW].peer, "\0\0\x10\0half a frame", 16));
 		one_turn();
 		one_turn();
-		close(other);
+		client_close(CLIENT_RAW);
 		one_turn();
 	}
 }
@@ -386,23 +384,15 @@ static void clients(void)
 static void clients_that_go(void **state)
 {
 	(void)state;
-	comes_back(clients);
+	comes_back(half_a_frame);
 }
 
 static void a_rootfs(void)
 {
-	char more[1024], mount[700];
-	size_t len;
-
 	mkdir(in_tmp("layer"), 0755);
 	mkdir(in_tmp("c"), 0755);
 	mkdir(in_tmp("c/rootfs"), 0755);
-	len = put_bytes(mount, 1, VIEW("bind"));
-	len += put_bytes(mount + len, 2, view_of(in_tmp("layer")));
-	len += put_bytes(mount + len, 4, VIEW("rbind"));
-	len += put_bytes(mount + len, 4, VIEW("ro"));
-	len = put_bytes(more, 3, (struct view){mount, len});
-	assert_ok(ask_create_with(0, "c", (struct view){more, len}, (struct view){0}));
+	assert_ok(ask_create_mounted("bind", in_tmp("layer")));
 	assert_int_equal(file_write(in_tmp("c/rootfs/x"), VIEW("x"), 0644), -EROFS);
 	removed("c");
 	assert_int_equal(rmdir(in_tmp("c/rootfs")), 0);
@@ -414,7 +404,7 @@ static void mounts(void **state)
 	comes_back(a_rootfs);
 }
 
-int main(int argc, char **argv)
+int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		DAEMON_TEST(life),
@@ -431,6 +421,6 @@ int main(int argc, char **argv)
 		DAEMON_TEST(mounts),
 	};
 
-	daemon_main_begins(argc, argv);
+	close_others();
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
