@@ -357,7 +357,7 @@ static inline struct news news_of(struct view payload)
 					     (int64_t)get_number(get_bytes(e, kinds[i].exited_at),
 								 1, 0)};
 	CHECK(false, "an event %s of type %s", topic, type);
-	return (struct news){0};
+	return (struct news){.topic = "", .id = VIEW(""), .exec = VIEW("")};
 }
 
 /* ---- a peer of the shim: one end of a connection ---- */
