@@ -378,7 +378,7 @@ static void assert_linear(void (*act)(int size), int size)
 	int attempts = 0;
 
 	do {
-		assert_true(attempts++ < 10);
+		assert_true(attempts++ < 4);
 		begin = processor_ns();
 		act(size);
 		small = processor_ns() - begin;

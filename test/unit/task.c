@@ -1011,10 +1011,13 @@ static bool waits_for_time(void)
  * `step` of them. */
 static void assert_answered_in(uint64_t ms, uint64_t step, const struct ask *asked)
 {
+	unsigned int phase = ops[0].phase;
+
 	advance(ms - step);
 	for (int i = 0; i < 3; i++)
 		one_turn();
 	assert_false(asked->answered);
+	assert_int_equal(ops[0].phase, phase); /* nor does it go on to something else */
 	advance(step);
 	await(asked);
 }
@@ -1186,13 +1189,13 @@ static void limit_of_unmounting(void **state)
 		snprintf(line, sizeof(line), "delete %s%s", fails ? "--force " : "", ids[i]);
 		until(call_count(line) == 1 && waits_for_time() &&
 		      ops[0].timer == now + UMOUNT_RETRY_MS);
-		advance(2500 - 1 - UMOUNT_RETRY_MS);
+		advance(2500 - UMOUNT_RETRY_MS);
 		for (int k = 0; k < 3; k++)
 			one_turn();
 		assert_false(asked->answered);
 		if (!busy_to_the_end)
 			close(fd);
-		advance(1 + UMOUNT_RETRY_MS);
+		advance(UMOUNT_RETRY_MS);
 		if (fails)
 			assert_error(asked, CODE_UNKNOWN, "OCI runtime create failed: why not");
 		else if (busy_to_the_end)
