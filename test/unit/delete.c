@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * action.c's tests: how long `delete` waits for a runtime that hangs, and for a rootfs that is busy.
- * Its naps take no time here, and the first one lasts until the last moment. All else about the
- * short-lived processes is seen from outside.
+ * The tests of the delete action (action.c): how long it waits for a runtime that hangs, and for a
+ * rootfs that is busy. Its naps take no time here, and the first one lasts until the last moment. All
+ * else about the short-lived processes is seen from outside.
  */
 #define UNIT_CLOCK
 #include "unit.h"
