@@ -421,6 +421,67 @@ static void long_bundle(void **state)
 	assert_int_equal(options_write(&rt, &o), 0);
 }
 
+/* Each option on its own, in each dialect: options.json says which one was understood. */
+static void each_option_alone(void **state)
+{
+	static const struct {
+		unsigned int runc, older; /* its number; 0: there is none */
+		const char *toml, *json;
+		char kind;
+	} each[] = {
+		{1, 1, "NoPivotRoot", "no_pivot_root", 'b'},
+		{2, 8, "NoNewKeyring", "no_new_keyring", 'b'},
+		{3, 9, "ShimCgroup", "shim_cgroup", 't'},
+		{4, 10, "IoUid", "io_uid", 'n'},
+		{5, 11, "IoGid", "io_gid", 'n'},
+		{6, 0, "BinaryName", "binary_name", 't'},
+		{7, 0, "Root", "root", 't'},
+		{9, 0, "SystemdCgroup", "systemd_cgroup", 'b'},
+		{10, 13, "CriuImagePath", "criu_image_path", 't'},
+		{11, 12, "CriuWorkPath", "criu_work_path", 't'},
+	};
+
+	(void)state;
+	for (size_t i = 0; i < COUNT(each); i++) {
+		const unsigned int tags[] = {each[i].runc, each[i].older};
+		const char *value = each[i].kind == 'b'   ? "true"
+				    : each[i].kind == 'n' ? "7"
+							  : "\"v\"";
+		struct runtime rt = here();
+		char buf[64], text[64], want[64];
+		struct stat st;
+		Options o;
+
+		snprintf(want, sizeof(want), "{\"%s\":%s}", each[i].json, value);
+		snprintf(text, sizeof(text), "%s = %s\n", each[i].toml, value);
+		for (int dialect = 0; dialect < 3; dialect++) {
+			size_t n = 0;
+
+			if (dialect < 2 && tags[dialect] == 0)
+				continue;
+			if (dialect < 2 && each[i].kind == 't')
+				n = put_bytes(buf, tags[dialect], VIEW("v"));
+			else if (dialect < 2)
+				n = put_number(buf, tags[dialect], each[i].kind == 'n' ? 7 : 1);
+			assert_true(dialect == 2
+					    ? from_toml(text, &o)
+					    : options_decode(
+						      dialect == 0
+							      ? VIEW("containerd.runc.v1.Options")
+							      : VIEW("containerd.linux.runc."
+								     "CreateOptions"),
+						      (struct view){buf, n}, &o));
+			assert_int_equal(options_write(&rt, &o), 0);
+			assert_string_equal(file_text("options.json"), want);
+			assert_int_equal(stat(in_tmp("options.json"), &st), 0);
+			assert_int_equal(st.st_mode & 0777, 0600);
+			assert_string_equal(file_text("runtime"), each[i].runc == 6 ? "v" : "");
+			assert_int_equal(stat(in_tmp("runtime"), &st), 0);
+			assert_int_equal(st.st_mode & 0777, 0600);
+		}
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -431,7 +492,7 @@ int main(void)
 		cmocka_unit_test(written_and_read), cmocka_unit_test(nothing_written_and_read),
 		cmocka_unit_test(odd_texts),        cmocka_unit_test(read_from_go),
 		cmocka_unit_test(too_long),         cmocka_unit_test(cut_short),
-		cmocka_unit_test(long_bundle),
+		cmocka_unit_test(long_bundle),      cmocka_unit_test(each_option_alone),
 	};
 
 	return cmocka_run_group_tests(tests, tmp_make, tmp_remove);

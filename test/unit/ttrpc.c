@@ -1112,6 +1112,47 @@ static void backlogs_are_given_back(void **state)
 	close(fd);
 }
 
+/* What had to wait comes out as it went in, behind what went out at once. */
+static void backlog_is_what_was_sent(void **state)
+{
+	enum { REPLIES = 300, LEN = 3000 };
+	static char text[LEN], stream[REPLIES * (LEN + 100)];
+	size_t len = 0, at = 0;
+
+	(void)state;
+	pair_open();
+	for (uint32_t i = 0; i < REPLIES; i++) {
+		Response r = {.has_status = true, .status = {(int32_t)i + 1, {text, LEN}}};
+
+		memset(text, 'a' + (int)(i % 26), LEN);
+		conn_send(&one, i, FRAME_RESPONSE, &Response_msg, &r);
+	}
+	assert_true(one.tx.len > 100 * LEN);
+	for (ssize_t n; one.tx.len > 0 || (n = recv(peer, stream + len, 7777, 0)) > 0;) {
+		if (one.tx.len > 0)
+			n = recv(peer, stream + len, 7777, 0);
+		assert_true(n > 0);
+		len += (size_t)n;
+		conn_flush(&one);
+	}
+	assert_null(one.tx.at);
+	for (uint32_t i = 0; i < REPLIES; i++) {
+		struct view v = {stream + at + FRAME_HEADER, get_be32(stream + at)}, message;
+
+		assert_true(at + FRAME_HEADER + v.len <= len);
+		assert_int_equal(get_be32(stream + at + 4), i);
+		assert_int_equal(stream[at + 8], FRAME_RESPONSE);
+		assert_int_equal(stream[at + 9], 0);
+		message = get_bytes(get_bytes(v, 1), 2);
+		assert_int_equal(message.len, LEN);
+		for (size_t k = 0; k < LEN; k++)
+			assert_int_equal(message.at[k], 'a' + (int)(i % 26));
+		at += FRAME_HEADER + v.len;
+	}
+	assert_int_equal(at, len);
+	pair_close();
+}
+
 int main(void)
 {
 #define SERVER_TEST(f) cmocka_unit_test_setup_teardown(f, server_setup, server_teardown)
@@ -1148,6 +1189,7 @@ int main(void)
 		SERVER_TEST(names_that_are_none),
 		SERVER_TEST(connections_are_not_passed_on),
 		SERVER_TEST(backlogs_are_given_back),
+		cmocka_unit_test(backlog_is_what_was_sent),
 	};
 
 	signal(SIGPIPE, SIG_DFL); /* it would end the test */
