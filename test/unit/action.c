@@ -71,8 +71,22 @@ static int setup(void **state)
 	return err < 0 ? err : chdir(tmp);
 }
 
+/* What was started and lives on is a child of this program: it is the subreaper. */
 static int teardown(void **state)
 {
+	char children[1024], path[64];
+	struct view rest;
+
+	snprintf(path, sizeof(path), "/proc/self/task/%d/children", (int)getpid());
+	if (file_read(path, children, sizeof(children)) > 0)
+		for (rest = view_of(children); rest.len > 0;) {
+			int pid = view_int(view_cut(&rest, ' '));
+
+			if (pid > 0)
+				kill(pid, SIGKILL);
+		}
+	while (waitpid(-1, NULL, 0) > 0)
+		;
 	if (chdir("/") < 0)
 		return -1;
 	return tmp_remove(state);
@@ -438,6 +452,34 @@ static void cgroups_refused(void **state)
 	assert_int_equal(join_cgroup(getpid(), VIEW("/sys/fs/cgroup/x")), -EINVAL);
 }
 
+/* In every hierarchy that has it. */
+static void cgroup_joined(void **state)
+{
+	bool v2 = access("/sys/fs/cgroup/cgroup.controllers", F_OK) == 0;
+	char dir[128], path[64], in[4096], name[64];
+	pid_t pid = sleeper();
+	ssize_t n;
+	int err;
+
+	(void)state;
+	snprintf(name, sizeof(name), "/nanoshim-unit-%d", (int)getpid());
+	snprintf(dir, sizeof(dir), "/sys/fs/cgroup%s%s", v2 ? "" : "/pids", name);
+	if (mkdir(dir, 0755) < 0) {
+		kill(pid, SIGKILL);
+		skip(); /* no cgroups here, or no right to */
+	}
+	err = join_cgroup(pid, view_of(name));
+	snprintf(path, sizeof(path), "/proc/%d/cgroup", (int)pid);
+	n = file_read(path, in, sizeof(in));
+	kill(pid, SIGKILL);
+	waitpid(pid, NULL, 0);
+	for (int i = 0; i < 100 && rmdir(dir) < 0; i++)
+		nanosleep(&(struct timespec){.tv_nsec = 50 * 1000 * 1000}, NULL);
+	assert_int_equal(err, 0);
+	assert_true(n > 0);
+	assert_non_null(strstr(in, name));
+}
+
 /* ---- delete ---- */
 
 static void dead_sockets(void **state)
@@ -583,7 +625,109 @@ static void info(void **state)
 	assert_int_equal(get_bytes(view_of(said_buf[0]), 3).len, 0);
 }
 
-int main(void)
+/* ---- start ---- */
+
+/* What this program is when `start` executes it: a daemon that notes how it was called. */
+static _Noreturn void stand_in(int argc, char **argv)
+{
+	char buf[1024];
+	struct text t = TEXT(buf);
+	socklen_t len = sizeof(int);
+	int on = 0;
+
+	for (int i = 1; i < argc; i++)
+		text_printf(&t, "%s ", argv[i]);
+	getsockopt(3, SOL_SOCKET, SO_ACCEPTCONN, &on, &len);
+	text_printf(&t, on && open_fds() == 4 ? "listens" : "does not listen");
+	file_replace("daemon", (struct view){t.at, t.len}, 0644);
+	text_printf(&t, "\n");
+	file_append("daemons", (struct view){t.at, t.len});
+	alarm(60);
+	for (;;)
+		pause();
+}
+
+static char params[1024];
+
+/* What `start` is sent: its socket is to be in the test's directory. */
+static struct view start_params(const char *cgroup)
+{
+	char options[300], extension[512];
+	size_t n = put_bytes(params, 1, VIEW("c")), len = put_bytes(options, 3, view_of(cgroup));
+
+	n += put_bytes(params + n, 2, VIEW("ns"));
+	n += put_bytes(params + n, 9, view_of(in_tmp("s")));
+	len = put_options(extension, 1, "containerd.runc.v1.Options", (struct view){options, len});
+	return (struct view){params, n + put_bytes(params + n, 8, (struct view){extension, len})};
+}
+
+static void daemon_noted(const char *what)
+{
+	for (int i = 0; i < 6000 && access("daemon", F_OK) < 0; i++)
+		nanosleep(&(struct timespec){.tv_nsec = 10 * 1000 * 1000}, NULL);
+	assert_string_equal(file_text("daemon"), what);
+	unlink("daemon");
+}
+
+static void start_action(void **state)
+{
+	char address[300];
+
+	(void)state;
+	if (EMULATED()) /* it would execute the emulator */
+		skip();
+	make_file("config.json", "{}", 0644);
+	make_file("daemons", "", 0644);
+	assert_int_equal(in_child(action_start, start_params("")), 0);
+	assert_string_equal(said_buf[1], "");
+	snprintf(address, sizeof(address), "unix://%s/", in_tmp("s"));
+	assert_int_equal(strncmp(said_buf[0], address, strlen(address)), 0);
+	assert_int_equal(strlen(said_buf[0]), strlen(address) + 64);
+	strcpy(address, said_buf[0]);
+	assert_string_equal(file_text("address"), address);
+	assert_true(is_served(address + 7));
+	daemon_noted("-namespace ns -id c -address /run/c.sock listens");
+	assert_int_equal(access("shim.pid", F_OK), -1);
+	/* Another container of the group: the same daemon. */
+	unlink("address");
+	assert_int_equal(in_child(action_start, start_params("")), 0);
+	assert_string_equal(said_buf[0], address);
+	assert_string_equal(file_text("address"), address);
+	assert_string_equal(file_text("daemons"),
+			    "-namespace ns -id c -address /run/c.sock listens\n");
+	/* The older shim has one for each container, and says which. */
+	self.v1 = true;
+	cmdline.debug = true;
+	assert_int_equal(in_child(action_start, start_params("")), 0);
+	daemon_noted("-namespace ns -id c -address /run/c.sock -debug listens");
+	assert_true(view_int(view_of(file_text("shim.pid"))) > 1);
+	assert_int_equal(kill(view_int(view_of(file_text("shim.pid"))), 0), 0);
+}
+
+/* Its daemon cannot be where it should: then there is none. */
+static void start_in_a_wrong_cgroup(void **state)
+{
+	struct dir dir = {0};
+	int status;
+
+	(void)state;
+	if (EMULATED())
+		skip();
+	make_file("config.json", "{}", 0644);
+	assert_int_equal(in_child(action_start, start_params("relative")), 1);
+	assert_string_equal(said_buf[0], "");
+	assert_string_equal(said_buf[1], "io.containerd.runc.v2: start daemon: invalid argument");
+	dir.fd = file_open("s", O_RDONLY | O_DIRECTORY, 0);
+	assert_true(dir.fd >= 0);
+	assert_null(dir_next(&dir)); /* no socket */
+	close(dir.fd);
+	/* The one who started it has ended: it is ours now. */
+	assert_true(waitpid(-1, &status, 0) > 0);
+	assert_true(WIFSIGNALED(status));
+	assert_int_equal(WTERMSIG(status), SIGKILL);
+}
+
+int main(int argc, char **argv)
 {
 #define ACTION_TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 	const struct CMUnitTest tests[] = {
@@ -597,12 +741,18 @@ int main(void)
 		ACTION_TEST(oom_scores),
 		ACTION_TEST(pid_written),
 		ACTION_TEST(cgroups_refused),
+		ACTION_TEST(cgroup_joined),
 		ACTION_TEST(dead_sockets),
 		ACTION_TEST(delete_action),
 		ACTION_TEST(delete_of_what_is_forgotten),
 		ACTION_TEST(info),
+		ACTION_TEST(start_action),
+		ACTION_TEST(start_in_a_wrong_cgroup),
 	};
 
+	if (argc > 1)
+		stand_in(argc, argv);
 	close_others();
+	prctl(PR_SET_CHILD_SUBREAPER, 1);
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
