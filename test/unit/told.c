@@ -1,0 +1,188 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * What containerd is told: every field of every event, by its number.
+ */
+#include "daemon.h"
+
+static char frame[8192];
+
+/* The next event, once there is one; it is acknowledged. */
+static struct view next_event(const char *topic, const char *name)
+{
+	char answer[FRAME_HEADER], text[64];
+	struct view envelope, any;
+	ssize_t n = -1;
+	size_t len;
+
+	until(events_client >= 0 &&
+	      (n = recv(events_client, frame, sizeof(frame), MSG_PEEK)) >= FRAME_HEADER &&
+	      (size_t)n >= FRAME_HEADER + get_be32(frame));
+	len = FRAME_HEADER + get_be32(frame);
+	assert_int_equal(recv(events_client, frame, len, 0), len);
+	put_header(answer, 0, get_be32(frame + 4), FRAME_RESPONSE);
+	assert_int_equal(send(events_client, answer, FRAME_HEADER, MSG_NOSIGNAL), FRAME_HEADER);
+	envelope = (struct view){frame + FRAME_HEADER, len - FRAME_HEADER};
+	assert_view(get_bytes(envelope, 1), "containerd.services.events.ttrpc.v1.Events");
+	assert_view(get_bytes(envelope, 2), "Forward");
+	envelope = get_bytes(get_bytes(envelope, 3), 1);
+	assert_true(get_number(get_bytes(envelope, 1), 1, 0) > 1000000000);
+	assert_view(get_bytes(envelope, 2), "ns");
+	snprintf(text, sizeof(text), "/tasks/%s", topic);
+	assert_view(get_bytes(envelope, 3), text);
+	any = get_bytes(envelope, 4);
+	snprintf(text, sizeof(text), "containerd.events.%s", name);
+	assert_view(get_bytes(any, 1), text);
+	return get_bytes(any, 2);
+}
+
+static void every_event(void **state)
+{
+	struct view e, rest, value;
+	char more[1024];
+	int64_t seconds;
+	size_t n = 0;
+	pid_t pid;
+
+	(void)state;
+	events_held = true; /* nobody else takes them */
+	with_private_pids("c");
+	n += put_bytes(more + n, 5, VIEW("/dev/null"));
+	n += put_bytes(more + n, 6, VIEW("/dev/zero"));
+	n += put_bytes(more + n, 7, VIEW("/dev/full"));
+	assert_ok(ask_create_with(0, "c", (struct view){more, n}, (struct view){0}));
+	pid = the_init("c")->pid;
+	e = next_event("create", "TaskCreate");
+	assert_view(get_bytes(e, 1), "c");
+	assert_view(get_bytes(e, 2), in_tmp("c"));
+	assert_int_equal(get_bytes(e, 3).len, 0);
+	assert_view(get_bytes(get_bytes(e, 4), 1), "/dev/null");
+	assert_view(get_bytes(get_bytes(e, 4), 2), "/dev/zero");
+	assert_view(get_bytes(get_bytes(e, 4), 3), "/dev/full");
+	assert_int_equal(get_number(get_bytes(e, 4), 4, 0), 0);
+	assert_int_equal(get_bytes(e, 5).len, 0);
+	assert_int_equal(get_number(e, 6, 0), pid);
+	assert_ok(ask_about("Start", "c"));
+	e = next_event("start", "TaskStart");
+	assert_view(get_bytes(e, 1), "c");
+	assert_int_equal(get_number(e, 2, 0), pid);
+	assert_ok(ask_exec("c/x"));
+	e = next_event("exec-added", "TaskExecAdded");
+	assert_view(get_bytes(e, 1), "c");
+	assert_view(get_bytes(e, 2), "x");
+	assert_ok(ask_about("Start", "c/x"));
+	e = next_event("exec-started", "TaskExecStarted");
+	assert_view(get_bytes(e, 1), "c");
+	assert_view(get_bytes(e, 2), "x");
+	assert_int_equal(get_number(e, 3, 0), the_exec("c", "x")->pid);
+	assert_ok(ask_about("Pause", "c"));
+	e = next_event("paused", "TaskPaused");
+	assert_view(get_bytes(e, 1), "c");
+	assert_ok(ask_about("Resume", "c"));
+	e = next_event("resumed", "TaskResumed");
+	assert_view(get_bytes(e, 1), "c");
+	end_process(the_exec("c", "x"), SIGTERM);
+	e = next_event("exit", "TaskExit");
+	assert_view(get_bytes(e, 1), "c");
+	assert_view(get_bytes(e, 2), "x");
+	assert_int_equal(get_number(e, 3, 0), the_exec("c", "x")->pid);
+	assert_int_equal(get_number(e, 4, 0), 143);
+	assert_int_equal(get_number(get_bytes(e, 5), 1, 0), the_exec("c", "x")->exited_at.seconds);
+	assert_int_equal(get_number(get_bytes(e, 5), 2, 0), the_exec("c", "x")->exited_at.nanos);
+	end_process(the_init("c"), SIGKILL);
+	e = next_event("exit", "TaskExit");
+	assert_view(get_bytes(e, 2), "c");
+	assert_int_equal(get_number(e, 3, 0), pid);
+	assert_int_equal(get_number(e, 4, 0), 137);
+	seconds = the_init("c")->exited_at.seconds;
+	assert_int_equal(get_number(get_bytes(e, 5), 1, 0), seconds);
+	assert_ok(ask_about("Delete", "c"));
+	e = next_event("delete", "TaskDelete");
+	assert_view(get_bytes(e, 1), "c");
+	assert_int_equal(get_number(e, 2, 0), pid);
+	assert_int_equal(get_number(e, 3, 0), 137);
+	assert_int_equal(get_number(get_bytes(e, 4), 1, 0), seconds);
+	/* A checkpoint, a terminal, and what the rootfs is made of: nothing runs yet. */
+	n = put_number(more, 4, 1);
+	n += put_bytes(more + n, 8, VIEW("/image"));
+	assert_ok(ask_create_with(0, "c", (struct view){more, n}, (struct view){0}));
+	e = next_event("create", "TaskCreate");
+	assert_int_equal(get_number(get_bytes(e, 4), 4, 0), 1);
+	assert_view(get_bytes(e, 5), "/image");
+	assert_int_equal(get_number(e, 6, 0), 0);
+	rest = e;
+	assert_false(field_next(&rest, 3, &value));
+}
+
+/* The rootfs comes as it was asked for, mount by mount. */
+static void rootfs_in_the_event(void **state)
+{
+	char more[1024], first[300], second[300];
+	struct view e, value;
+	size_t a, b, n;
+
+	(void)state;
+	events_held = true;
+	mkdir(in_tmp("layer"), 0755);
+	mkdir(in_tmp("c"), 0755);
+	a = put_bytes(first, 1, VIEW("bind"));
+	a += put_bytes(first + a, 2, view_of(in_tmp("layer")));
+	a += put_bytes(first + a, 4, VIEW("rbind"));
+	b = put_bytes(second, 1, VIEW("bind"));
+	b += put_bytes(second + b, 2, view_of(in_tmp("layer")));
+	b += put_bytes(second + b, 4, VIEW("rbind"));
+	b += put_bytes(second + b, 4, VIEW("ro"));
+	n = put_bytes(more, 3, (struct view){first, a});
+	n += put_bytes(more + n, 3, (struct view){second, b});
+	assert_ok(ask_create_with(0, "c", (struct view){more, n}, (struct view){0}));
+	e = next_event("create", "TaskCreate");
+	assert_true(field_next(&e, 3, &value));
+	assert_int_equal(value.len, a);
+	assert_memory_equal(value.at, first, a);
+	assert_true(field_next(&e, 3, &value));
+	assert_int_equal(value.len, b);
+	assert_memory_equal(value.at, second, b);
+	assert_false(field_next(&e, 3, &value));
+	events_held = false;
+	end_process(the_init("c"), SIGKILL);
+	assert_ok(ask_about("Delete", "c"));
+}
+
+/* An exec whose client never comes does not go on without him. */
+static void exec_without_a_reader(void **state)
+{
+	char buf[512];
+	uint32_t start;
+	size_t n;
+	pid_t pid;
+
+	(void)state;
+	started("c");
+	assert_int_equal(mkfifo(in_tmp("out"), 0600), 0);
+	n = put_ids(buf, "c/x");
+	n += put_bytes(buf + n, 5, view_of(in_tmp("out")));
+	n += put_bytes(buf + n, 7, VIEW("\x12\x0c{\"args\":[1]}"));
+	assert_ok(ask("Exec", buf, n));
+	start = ask_about_within(5000, "Start", "c/x");
+	until(the_exec("c", "x")->pid > 0);
+	pid = the_exec("c", "x")->pid;
+	assert_int_equal(kill(pid, 0), 0);
+	assert_null(answered(start));
+	advance(6000);
+	assert_error(start, CODE_DEADLINE_EXCEEDED, "context deadline exceeded");
+	until(kill(pid, 0) < 0);
+	until(event_idle());
+	assert_null(strstr(event_log, "exit c x")); /* it never was */
+	assert_ok(ask_about("Delete", "c/x"));
+}
+
+int main(int argc, char **argv)
+{
+	const struct CMUnitTest tests[] = {
+		DAEMON_TEST(every_event),
+		DAEMON_TEST(rootfs_in_the_event),
+		DAEMON_TEST(exec_without_a_reader),
+	};
+
+	daemon_main_begins(argc, argv);
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
