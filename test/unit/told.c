@@ -1,8 +1,31 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * What containerd is told: every field of every event, by its number.
+ * What containerd is told: every field of every event, by its number; and who is told first.
  */
 #include "daemon.h"
+
+/* What container.c says, in its order. */
+static char order[256];
+
+static void noted_push(const char *topic, const char *name, const struct pb_msgdesc_s *desc,
+		       const void *msg)
+{
+	strncat(order, topic, sizeof(order) - strlen(order) - 1);
+	strncat(order, ";", sizeof(order) - strlen(order) - 1);
+	event_push(topic, name, desc, msg);
+}
+
+static void noted_reply(struct origin to, const struct pb_msgdesc_s *desc, const void *msg)
+{
+	strncat(order, "reply;", sizeof(order) - strlen(order) - 1);
+	server_reply(to, desc, msg);
+}
+
+#define event_push noted_push
+#define server_reply noted_reply
+#include "../../container.c"
+#undef event_push
+#undef server_reply
 
 static char frame[8192];
 
@@ -175,12 +198,45 @@ static void exec_without_a_reader(void **state)
 	assert_ok(ask_about("Delete", "c/x"));
 }
 
+/* Whoever hears of an exit by Wait may ask containerd about it: that has been told before. */
+static void exit_before_waits(void **state)
+{
+	uint32_t waits[3];
+
+	(void)state;
+	with_private_pids("c");
+	started("c");
+	for (size_t i = 0; i < COUNT(waits); i++)
+		waits[i] = ask_about("Wait", "c");
+	for (int i = 0; i < 5; i++)
+		one_turn();
+	order[0] = '\0';
+	end_process(the_init("c"), SIGKILL);
+	for (size_t i = 0; i < COUNT(waits); i++)
+		assert_ok(waits[i]);
+	assert_string_equal(order, "exit;reply;reply;reply;");
+}
+
+static void exec_ids(void **state)
+{
+	(void)state;
+	started("c");
+	started("d");
+	assert_ok(ask_exec("c/x"));
+	assert_error(ask_exec("c/x"), CODE_ALREADY_EXISTS, "id x: already exists");
+	assert_ok(ask_exec("d/x"));
+	assert_ok(ask_about("Delete", "c/x"));
+	assert_ok(ask_exec("c/x"));
+}
+
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
 		DAEMON_TEST(every_event),
 		DAEMON_TEST(rootfs_in_the_event),
 		DAEMON_TEST(exec_without_a_reader),
+		DAEMON_TEST(exit_before_waits),
+		DAEMON_TEST(exec_ids),
 	};
 
 	daemon_main_begins(argc, argv);
