@@ -294,7 +294,9 @@ static void three_streams(void)
 	assert_ok(ask_create_streams(
 		(struct streams){.in = in_tmp("in"), .out = in_tmp("out"), .err = in_tmp("err")}));
 	assert_ok(ask_about("Start", "c"));
+	assert_true(the_init("c")->io.pumps[STREAM_IN].keep >= 0);
 	assert_ok(ask_about("CloseIO", "c"));
+	assert_int_equal(the_init("c")->io.pumps[STREAM_IN].keep, -1);
 	removed("c");
 	close(out);
 	close(err);

@@ -4,6 +4,8 @@
  */
 #include "daemon.h"
 
+#include <sys/ioctl.h>
+
 /* What container.c says, in its order. */
 static char order[256];
 
@@ -229,6 +231,35 @@ static void exec_ids(void **state)
 	assert_ok(ask_exec("c/x"));
 }
 
+/* Of a container, and of an exec, each its own. */
+static void sizes_of_terminals(void **state)
+{
+	struct io *const *io;
+	struct io *ios[2];
+	struct winsize size;
+	char buf[128];
+	size_t n;
+
+	(void)state;
+	started("c");
+	assert_ok(ask_exec("c/x"));
+	ios[0] = &the_init("c")->io;
+	ios[1] = &the_exec("c", "x")->io;
+	for (io = ios; io < ios + 2; io++)
+		(*io)->console = posix_openpt(O_RDWR | O_NOCTTY | O_CLOEXEC);
+	for (unsigned int i = 0; i < 2; i++) {
+		n = put_ids(buf, i ? "c/x" : "c");
+		n += put_number(buf + n, 3, 80 + i);
+		n += put_number(buf + n, 4, 25 + i);
+		assert_ok(ask("ResizePty", buf, n));
+	}
+	for (unsigned int i = 0; i < 2; i++) {
+		assert_int_equal(ioctl(ios[i]->console, TIOCGWINSZ, &size), 0);
+		assert_int_equal(size.ws_col, 80 + i);
+		assert_int_equal(size.ws_row, 25 + i);
+	}
+}
+
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
@@ -237,6 +268,7 @@ int main(int argc, char **argv)
 		DAEMON_TEST(exec_without_a_reader),
 		DAEMON_TEST(exit_before_waits),
 		DAEMON_TEST(exec_ids),
+		DAEMON_TEST(sizes_of_terminals),
 	};
 
 	daemon_main_begins(argc, argv);
