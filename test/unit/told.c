@@ -260,6 +260,62 @@ static void sizes_of_terminals(void **state)
 	}
 }
 
+static void assert_status(const char *who, unsigned int status)
+{
+	const struct answer *a = assert_ok(ask_about("State", who));
+
+	assert_int_equal(get_number((struct view){a->payload, a->len}, 4, 0), status);
+}
+
+/* containerd's numbers. */
+static void states_by_number(void **state)
+{
+	uint32_t pause;
+
+	(void)state;
+	with_private_pids("c");
+	created("c");
+	assert_status("c", 1);
+	assert_ok(ask_about("Start", "c"));
+	assert_status("c", 2);
+	gate_close("pause");
+	pause = ask_about("Pause", "c");
+	until(called("pause"));
+	assert_status("c", 5);
+	gate_open("pause");
+	assert_ok(pause);
+	assert_status("c", 4);
+	assert_ok(ask_about("Resume", "c"));
+	end_process(the_init("c"), SIGKILL);
+	assert_ok(ask_about("Wait", "c"));
+	assert_status("c", 3);
+}
+
+/* Somebody with that pid has ended before this launch began: he is not who was launched. */
+static void exit_of_a_former_owner(void **state)
+{
+	char script[128], message[300];
+	uint32_t first;
+	pid_t pid;
+
+	(void)state;
+	gate_close("create");
+	first = ask_create("a");
+	until(called("create"));
+	assert_int_equal(rename(in_tmp("create.gate"), in_tmp("create.opened")), 0);
+	pid = fork();
+	if (pid == 0)
+		_exit(7);
+	until(stashed == 1);
+	snprintf(script, sizeof(script), "[ $id = b ] && printf %d >$pid_file", (int)pid);
+	runtime_then("create", script);
+	snprintf(message, sizeof(message), "%s names pid %d, which is not a child of the shim",
+		 in_tmp("b/init.pid"), (int)pid);
+	assert_error(ask_create("b"), CODE_UNKNOWN, message);
+	until(gate_try("create.opened"));
+	assert_ok(first);
+}
+
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
@@ -269,6 +325,8 @@ int main(int argc, char **argv)
 		DAEMON_TEST(exit_before_waits),
 		DAEMON_TEST(exec_ids),
 		DAEMON_TEST(sizes_of_terminals),
+		DAEMON_TEST(states_by_number),
+		DAEMON_TEST(exit_of_a_former_owner),
 	};
 
 	daemon_main_begins(argc, argv);
