@@ -1152,5 +1152,16 @@ def create_ends_at_its_deadline(w):
     until(lambda: not w.mounts(), "the rootfs to be unmounted")
 
 
+@test
+@better("the Go shim keeps what it was started with")
+def nothing_inherited_is_kept(w):
+    result = w.start(w.bundle(), wrap=("sh", "-c", 'exec 9</dev/null; exec "$@"', "sh"))
+    equal(result.code, 0, "exit status")
+    path = result.out.decode()[len("unix://"):]
+    pid = w.connect(path).call("Connect")["shim_pid"]
+    check(9 not in fds(pid), f"open in the daemon: {fds(pid)}")
+    shut_down(w, path)
+
+
 if __name__ == "__main__":
     sys.exit(main())
