@@ -316,6 +316,34 @@ static void exit_of_a_former_owner(void **state)
 	assert_ok(first);
 }
 
+/* An exit that is held back, since its container is just being paused, has not been for State. */
+static void exit_held_back(void **state)
+{
+	const struct answer *a;
+	struct view r;
+	uint32_t pause;
+
+	(void)state;
+	with_private_pids("c");
+	started("c");
+	gate_close("pause");
+	pause = ask_about("Pause", "c");
+	until(called("pause"));
+	end_process(the_init("c"), SIGKILL);
+	until(the_init("c")->exited);
+	a = assert_ok(ask_about("State", "c"));
+	r = (struct view){a->payload, a->len};
+	assert_int_equal(get_number(r, 9, 0), 0);
+	assert_int_equal((int64_t)get_number(get_bytes(r, 10), 1, 0), SENTINEL_SECONDS);
+	gate_open("pause");
+	await(pause);
+	until(the_init("c")->told);
+	a = assert_ok(ask_about("State", "c"));
+	r = (struct view){a->payload, a->len};
+	assert_int_equal(get_number(r, 9, 0), 137);
+	assert_true((int64_t)get_number(get_bytes(r, 10), 1, 0) > 0);
+}
+
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
@@ -327,6 +355,7 @@ int main(int argc, char **argv)
 		DAEMON_TEST(sizes_of_terminals),
 		DAEMON_TEST(states_by_number),
 		DAEMON_TEST(exit_of_a_former_owner),
+		DAEMON_TEST(exit_held_back),
 	};
 
 	daemon_main_begins(argc, argv);
