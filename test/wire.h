@@ -372,7 +372,7 @@ struct peer {
 };
 
 /* `flags` of socket(2): SOCK_NONBLOCK, or 0. -1, with errno: it could not be done. */
-static inline int unix_socket(const char *path, int flags, struct sockaddr_un *name)
+static inline int peer_socket(const char *path, int flags, struct sockaddr_un *name)
 {
 	*name = (struct sockaddr_un){.sun_family = AF_UNIX};
 	if (strlen(path) >= sizeof(name->sun_path)) {
@@ -386,7 +386,7 @@ static inline int unix_socket(const char *path, int flags, struct sockaddr_un *n
 static inline int unix_listen(const char *path, int flags)
 {
 	struct sockaddr_un name;
-	int fd = unix_socket(path, flags, &name);
+	int fd = peer_socket(path, flags, &name);
 
 	if (fd >= 0 &&
 	    (bind(fd, (struct sockaddr *)&name, sizeof(name)) < 0 || listen(fd, 1024) < 0)) {
@@ -399,7 +399,7 @@ static inline int unix_listen(const char *path, int flags)
 static inline int unix_connect(const char *path, int flags)
 {
 	struct sockaddr_un name;
-	int fd = unix_socket(path, flags, &name);
+	int fd = peer_socket(path, flags, &name);
 
 	if (fd >= 0 && connect(fd, (struct sockaddr *)&name, sizeof(name)) < 0) {
 		close(fd);

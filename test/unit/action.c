@@ -229,15 +229,6 @@ static void show_bootstrap(void)
 	write_all(1, (struct view){t.at, t.len});
 }
 
-static size_t put_options(char *to, unsigned int tag, const char *type, struct view options)
-{
-	char any[512];
-	size_t n = put_bytes(any, 1, view_of(type));
-
-	n += put_bytes(any + n, 2, options);
-	return put_bytes(to, tag, (struct view){any, n});
-}
-
 static void bootstrap(void **state)
 {
 	static char buf[20000], extension[1024];
@@ -272,7 +263,7 @@ static void bootstrap(void **state)
 	n += put_number(buf + n, 3, (uint64_t)-4);
 	n += put_bytes(buf + n, 6, VIEW("/other.sock"));
 	n += put_bytes(buf + n, 9, VIEW("/dir"));
-	len = put_options(extension, 1, "containerd.runc.v1.Options", cgroup);
+	len = put_any(extension, 1, "containerd.runc.v1.Options", cgroup);
 	n += put_bytes(buf + n, 8, (struct view){extension, len});
 	assert_int_equal(in_child(show_bootstrap, (struct view){buf, n}), 0);
 	assert_string_equal(said_buf[0], "/other.sock /dir 1 /g");
@@ -657,7 +648,7 @@ static struct view start_params(const char *cgroup)
 
 	n += put_bytes(params + n, 2, VIEW("ns"));
 	n += put_bytes(params + n, 9, view_of(in_tmp("s")));
-	len = put_options(extension, 1, "containerd.runc.v1.Options", (struct view){options, len});
+	len = put_any(extension, 1, "containerd.runc.v1.Options", (struct view){options, len});
 	return (struct view){params, n + put_bytes(params + n, 8, (struct view){extension, len})};
 }
 

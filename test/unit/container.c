@@ -728,6 +728,23 @@ static void ids_per_container(void **state)
 	assert_error(ask_create("c"), CODE_ALREADY_EXISTS, "container c: already exists");
 }
 
+/* The kill that ended it is told before its end, though nobody has looked in between. */
+static void oom_before_exit(void **state)
+{
+	(void)state;
+	with_private_pids("c");
+	started("c");
+	make_file("memory.events", "oom 1\noom_kill 1\n", 0644);
+	the_container("c")->cgroup = "/k";
+	the_container("c")->oom = (struct oom){
+		.fd = file_open(in_tmp("memory.events"), O_RDONLY, 0), .ready = POLLPRI};
+	end_process(the_init("c"), SIGKILL);
+	assert_ok(ask_about("Wait", "c"));
+	assert_int_equal(the_container("c")->oom.fd, -1);
+	until(event_idle());
+	assert_string_equal(event_log, "create c;start c;oom c;exit c c 137;");
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -762,6 +779,7 @@ int main(void)
 		DAEMON_TEST(processes_full),
 		DAEMON_TEST(lives_of_a_slot),
 		DAEMON_TEST(ids_per_container),
+		DAEMON_TEST(oom_before_exit),
 	};
 
 	close_others();

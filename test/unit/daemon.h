@@ -112,18 +112,38 @@ static inline struct ask *ask_about(const char *method, const char *name)
 	return ask_about_within(0, method, name);
 }
 
-/* `options` are further fields of its options. */
-static inline struct ask *ask_create_with(int64_t timeout_ms, const char *id,
-					  struct streams streams, struct view options)
+/* `more` are further fields of the request, what is to be mounted, say; `options` of its options. */
+static inline struct ask *ask_create_more(int64_t timeout_ms, const char *id,
+					  struct streams streams, struct view more,
+					  struct view options)
 {
-	static char buf[4096], all[2048];
+	static char buf[8192], all[2048];
 	size_t n = put_create(buf, id, in_tmp(id), streams), len;
 
 	mkdir(in_tmp(id), 0755);
+	if (more.len > 0)
+		memcpy(buf + n, more.at, more.len);
+	n += more.len;
 	len = put_text(all, 7, in_tmp("root"));
 	memcpy(all + len, options.at ? options.at : "", options.len);
 	n += put_options(buf + n, (struct view){all, len + options.len});
 	return ask_within(timeout_ms, "Create", buf, n);
+}
+
+static inline struct ask *ask_create_with(int64_t timeout_ms, const char *id,
+					  struct streams streams, struct view options)
+{
+	return ask_create_more(timeout_ms, id, streams, (struct view){0}, options);
+}
+
+/* With something to be mounted as its rootfs. */
+static inline struct ask *ask_create_mounted(const char *id, const char *type, const char *source)
+{
+	char mount_[700];
+	size_t n = put_mount(mount_, type, source, "rbind", "ro");
+
+	return ask_create_more(0, id, (struct streams){0}, (struct view){mount_, n},
+			       (struct view){0});
 }
 
 static inline struct ask *ask_create_within(int64_t timeout_ms, const char *id)

@@ -104,18 +104,6 @@ static const struct ask *ask_create_streams(struct streams streams)
 	return ask_create_with(0, "c", streams, (struct view){0});
 }
 
-/* With something to be mounted as its rootfs. */
-static const struct ask *ask_create_mounted(const char *type, const char *source)
-{
-	char buf[2048], options[300];
-	size_t n = put_create(buf, "c", in_tmp("c"), (struct streams){0});
-
-	mkdir(in_tmp("c"), 0755);
-	n += put_mount(buf + n, type, source, "rbind", "ro");
-	n += put_options(buf + n, (struct view){options, put_text(options, 7, in_tmp("root"))});
-	return ask("Create", buf, n);
-}
-
 /* ---- what is done ---- */
 
 static void a_life(void)
@@ -180,7 +168,7 @@ static void failed_creates(void)
 	runtime_fails("create", "no");
 	assert_int_equal(await(ask_create("c"))->code, CODE_UNKNOWN);
 	runtime_works("create");
-	assert_int_equal(await(ask_create_mounted("nonsense", "/source"))->code, CODE_UNKNOWN);
+	assert_int_equal(await(ask_create_mounted("c", "nonsense", "/source"))->code, CODE_UNKNOWN);
 	assert_int_equal(await(ask_create_streams((struct streams){.out = "nonsense://x"}))->code,
 			 CODE_UNKNOWN);
 	assert_int_equal(await(ask_create_streams((struct streams){.out = "/dev/null",
@@ -394,7 +382,7 @@ static void a_rootfs(void)
 	mkdir(in_tmp("layer"), 0755);
 	mkdir(in_tmp("c"), 0755);
 	mkdir(in_tmp("c/rootfs"), 0755);
-	assert_ok(ask_create_mounted("bind", in_tmp("layer")));
+	assert_ok(ask_create_mounted("c", "bind", in_tmp("layer")));
 	assert_int_equal(file_write(in_tmp("c/rootfs/x"), VIEW("x"), 0644), -EROFS);
 	removed("c");
 	assert_int_equal(rmdir(in_tmp("c/rootfs")), 0);

@@ -1134,17 +1134,6 @@ static void limit_of_loggers(void **state)
 	assert_ok(delete);
 }
 
-/* With a rootfs to be mounted. */
-static const struct ask *ask_create_mounted(const char *id)
-{
-	char buf[1024], options[300];
-	size_t n = put_create(buf, id, in_tmp(id), (struct streams){0});
-
-	n += put_mount(buf + n, "tmpfs", "none", NULL, NULL);
-	n += put_options(buf + n, (struct view){options, put_text(options, 7, in_tmp("root"))});
-	return ask("Create", buf, n);
-}
-
 /* A rootfs that is mounted, and somebody who has a file in it open. */
 static int busy_rootfs(const char *id)
 {
@@ -1176,7 +1165,7 @@ static void limit_of_unmounting(void **state)
 			gate_close("create");
 		}
 		make_file("calls", "", 0644);
-		asked = ask_create_mounted(ids[i]);
+		asked = ask_create_mounted(ids[i], "tmpfs", "none");
 		if (fails)
 			until(called("create"));
 		else

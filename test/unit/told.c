@@ -29,27 +29,37 @@ static void noted_reply(struct origin to, const struct pb_msgdesc_s *desc, const
 #undef event_push
 #undef server_reply
 
-static char frame[8192];
+/* The next event has come, whole. The daemon sends one after the other, so nothing is behind it. */
+static bool event_came(struct frame *f)
+{
+	size_t used = 0;
+	int fd;
+
+	if (containerd.fd < 0) {
+		fd = accept4(events_listener, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+		if (fd < 0)
+			return false;
+		peer_open(&containerd, fd);
+	}
+	if (!peer_receive(&containerd) || !peer_frame(&containerd, &used, f))
+		return false;
+	assert_int_equal(containerd.len, used);
+	containerd.len = 0;
+	return true;
+}
 
 /* The next event, once there is one; it is acknowledged. */
 static struct view next_event(const char *topic, const char *name)
 {
-	char answer[FRAME_HEADER], text[64];
 	struct view envelope, any;
-	ssize_t n = -1;
-	size_t len;
+	char text[64];
+	struct frame f;
 
-	until(events_client >= 0 &&
-	      (n = recv(events_client, frame, sizeof(frame), MSG_PEEK)) >= FRAME_HEADER &&
-	      (size_t)n >= FRAME_HEADER + get_be32(frame));
-	len = FRAME_HEADER + get_be32(frame);
-	assert_int_equal(recv(events_client, frame, len, 0), len);
-	put_header(answer, 0, get_be32(frame + 4), FRAME_RESPONSE);
-	assert_int_equal(send(events_client, answer, FRAME_HEADER, MSG_NOSIGNAL), FRAME_HEADER);
-	envelope = (struct view){frame + FRAME_HEADER, len - FRAME_HEADER};
-	assert_view(get_bytes(envelope, 1), "containerd.services.events.ttrpc.v1.Events");
-	assert_view(get_bytes(envelope, 2), "Forward");
-	envelope = get_bytes(get_bytes(envelope, 3), 1);
+	until(event_came(&f));
+	assert_true(peer_answer(&containerd, f.stream));
+	assert_view(get_bytes(f.data, 1), "containerd.services.events.ttrpc.v1.Events");
+	assert_view(get_bytes(f.data, 2), "Forward");
+	envelope = get_bytes(get_bytes(f.data, 3), 1);
 	assert_true(get_number(get_bytes(envelope, 1), 1, 0) > 1000000000);
 	assert_view(get_bytes(envelope, 2), "ns");
 	snprintf(text, sizeof(text), "/tasks/%s", topic);
@@ -62,19 +72,16 @@ static struct view next_event(const char *topic, const char *name)
 
 static void every_event(void **state)
 {
+	const struct streams streams = {.in = "/dev/null", .out = "/dev/zero", .err = "/dev/full"};
 	struct view e, rest, value;
-	char more[1024];
+	char image[64];
 	int64_t seconds;
-	size_t n = 0;
 	pid_t pid;
 
 	(void)state;
-	events_held = true; /* nobody else takes them */
+	events_mode = EVENTS_HELD; /* nobody else takes them */
 	with_private_pids("c");
-	n += put_bytes(more + n, 5, VIEW("/dev/null"));
-	n += put_bytes(more + n, 6, VIEW("/dev/zero"));
-	n += put_bytes(more + n, 7, VIEW("/dev/full"));
-	assert_ok(ask_create_with(0, "c", (struct view){more, n}, (struct view){0}));
+	assert_ok(ask_create_with(0, "c", streams, (struct view){0}));
 	pid = the_init("c")->pid;
 	e = next_event("create", "TaskCreate");
 	assert_view(get_bytes(e, 1), "c");
@@ -127,9 +134,9 @@ static void every_event(void **state)
 	assert_int_equal(get_number(e, 3, 0), 137);
 	assert_int_equal(get_number(get_bytes(e, 4), 1, 0), seconds);
 	/* A checkpoint, a terminal, and what the rootfs is made of: nothing runs yet. */
-	n = put_number(more, 4, 1);
-	n += put_bytes(more + n, 8, VIEW("/image"));
-	assert_ok(ask_create_with(0, "c", (struct view){more, n}, (struct view){0}));
+	assert_ok(ask_create_more(0, "c", (struct streams){.terminal = true},
+				  (struct view){image, put_image(image, "/image")},
+				  (struct view){0}));
 	e = next_event("create", "TaskCreate");
 	assert_int_equal(get_number(get_bytes(e, 4), 4, 0), 1);
 	assert_view(get_bytes(e, 5), "/image");
@@ -141,33 +148,29 @@ static void every_event(void **state)
 /* The rootfs comes as it was asked for, mount by mount. */
 static void rootfs_in_the_event(void **state)
 {
-	char more[1024], first[300], second[300];
-	struct view e, value;
-	size_t a, b, n;
+	struct view e, value, more;
+	char mounts[1024];
+	size_t n;
 
 	(void)state;
-	events_held = true;
+	events_mode = EVENTS_HELD;
 	mkdir(in_tmp("layer"), 0755);
 	mkdir(in_tmp("c"), 0755);
-	a = put_bytes(first, 1, VIEW("bind"));
-	a += put_bytes(first + a, 2, view_of(in_tmp("layer")));
-	a += put_bytes(first + a, 4, VIEW("rbind"));
-	b = put_bytes(second, 1, VIEW("bind"));
-	b += put_bytes(second + b, 2, view_of(in_tmp("layer")));
-	b += put_bytes(second + b, 4, VIEW("rbind"));
-	b += put_bytes(second + b, 4, VIEW("ro"));
-	n = put_bytes(more, 3, (struct view){first, a});
-	n += put_bytes(more + n, 3, (struct view){second, b});
-	assert_ok(ask_create_with(0, "c", (struct view){more, n}, (struct view){0}));
+	n = put_mount(mounts, "bind", in_tmp("layer"), "rbind", NULL);
+	n += put_mount(mounts + n, "bind", in_tmp("layer"), "rbind", "ro");
+	more = (struct view){mounts, n};
+	assert_ok(ask_create_more(0, "c", (struct streams){0}, more, (struct view){0}));
 	e = next_event("create", "TaskCreate");
-	assert_true(field_next(&e, 3, &value));
-	assert_int_equal(value.len, a);
-	assert_memory_equal(value.at, first, a);
-	assert_true(field_next(&e, 3, &value));
-	assert_int_equal(value.len, b);
-	assert_memory_equal(value.at, second, b);
+	for (int i = 0; i < 2; i++) {
+		struct view sent;
+
+		assert_true(field_next(&more, 3, &sent));
+		assert_true(field_next(&e, 3, &value));
+		assert_int_equal(value.len, sent.len);
+		assert_memory_equal(value.at, sent.at, sent.len);
+	}
 	assert_false(field_next(&e, 3, &value));
-	events_held = false;
+	events_mode = EVENTS_TAKEN;
 	end_process(the_init("c"), SIGKILL);
 	assert_ok(ask_about("Delete", "c"));
 }
@@ -175,23 +178,21 @@ static void rootfs_in_the_event(void **state)
 /* An exec whose client never comes does not go on without him. */
 static void exec_without_a_reader(void **state)
 {
+	const struct ask *start;
 	char buf[512];
-	uint32_t start;
-	size_t n;
 	pid_t pid;
 
 	(void)state;
 	started("c");
 	assert_int_equal(mkfifo(in_tmp("out"), 0600), 0);
-	n = put_ids(buf, "c/x");
-	n += put_bytes(buf + n, 5, view_of(in_tmp("out")));
-	n += put_bytes(buf + n, 7, VIEW("\x12\x0c{\"args\":[1]}"));
-	assert_ok(ask("Exec", buf, n));
+	assert_ok(ask("Exec", buf,
+		      put_exec(buf, "c", "x", (struct streams){.out = in_tmp("out")},
+			       "{\"args\":[1]}")));
 	start = ask_about_within(5000, "Start", "c/x");
 	until(the_exec("c", "x")->pid > 0);
 	pid = the_exec("c", "x")->pid;
 	assert_int_equal(kill(pid, 0), 0);
-	assert_null(answered(start));
+	assert_false(start->answered);
 	advance(6000);
 	assert_error(start, CODE_DEADLINE_EXCEEDED, "context deadline exceeded");
 	until(kill(pid, 0) < 0);
@@ -203,7 +204,7 @@ static void exec_without_a_reader(void **state)
 /* Whoever hears of an exit by Wait may ask containerd about it: that has been told before. */
 static void exit_before_waits(void **state)
 {
-	uint32_t waits[3];
+	const struct ask *waits[3];
 
 	(void)state;
 	with_private_pids("c");
@@ -248,7 +249,7 @@ static void sizes_of_terminals(void **state)
 	for (io = ios; io < ios + 2; io++)
 		(*io)->console = posix_openpt(O_RDWR | O_NOCTTY | O_CLOEXEC);
 	for (unsigned int i = 0; i < 2; i++) {
-		n = put_ids(buf, i ? "c/x" : "c");
+		n = put_who(buf, "c", i ? "x" : NULL);
 		n += put_number(buf + n, 3, 80 + i);
 		n += put_number(buf + n, 4, 25 + i);
 		assert_ok(ask("ResizePty", buf, n));
@@ -262,15 +263,13 @@ static void sizes_of_terminals(void **state)
 
 static void assert_status(const char *who, unsigned int status)
 {
-	const struct answer *a = assert_ok(ask_about("State", who));
-
-	assert_int_equal(get_number((struct view){a->payload, a->len}, 4, 0), status);
+	assert_int_equal(get_number(payload_of(assert_ok(ask_about("State", who))), 4, 0), status);
 }
 
 /* containerd's numbers. */
 static void states_by_number(void **state)
 {
-	uint32_t pause;
+	const struct ask *pause;
 
 	(void)state;
 	with_private_pids("c");
@@ -294,34 +293,34 @@ static void states_by_number(void **state)
 /* Somebody with that pid has ended before this launch began: he is not who was launched. */
 static void exit_of_a_former_owner(void **state)
 {
-	char script[128], message[300];
-	uint32_t first;
+	char words[32], message[300];
+	const struct ask *first;
 	pid_t pid;
 
 	(void)state;
 	gate_close("create");
 	first = ask_create("a");
 	until(called("create"));
-	assert_int_equal(rename(in_tmp("create.gate"), in_tmp("create.opened")), 0);
+	assert_int_equal(rename(in_tmp("create.gate"), in_tmp("first.gate")), 0);
 	pid = fork();
 	if (pid == 0)
 		_exit(7);
 	until(stashed == 1);
-	snprintf(script, sizeof(script), "[ $id = b ] && printf %d >$pid_file", (int)pid);
-	runtime_then("create", script);
+	snprintf(words, sizeof(words), "pid=%d", (int)pid);
+	runtime_says(words);
 	snprintf(message, sizeof(message), "%s names pid %d, which is not a child of the shim",
 		 in_tmp("b/init.pid"), (int)pid);
 	assert_error(ask_create("b"), CODE_UNKNOWN, message);
-	until(gate_try("create.opened"));
+	runtime_says("");
+	until(gate_try("first"));
 	assert_ok(first);
 }
 
 /* An exit that is held back, since its container is just being paused, has not been for State. */
 static void exit_held_back(void **state)
 {
-	const struct answer *a;
 	struct view r;
-	uint32_t pause;
+	const struct ask *pause;
 
 	(void)state;
 	with_private_pids("c");
@@ -331,20 +330,18 @@ static void exit_held_back(void **state)
 	until(called("pause"));
 	end_process(the_init("c"), SIGKILL);
 	until(the_init("c")->exited);
-	a = assert_ok(ask_about("State", "c"));
-	r = (struct view){a->payload, a->len};
+	r = payload_of(assert_ok(ask_about("State", "c")));
 	assert_int_equal(get_number(r, 9, 0), 0);
 	assert_int_equal((int64_t)get_number(get_bytes(r, 10), 1, 0), SENTINEL_SECONDS);
 	gate_open("pause");
 	await(pause);
 	until(the_init("c")->told);
-	a = assert_ok(ask_about("State", "c"));
-	r = (struct view){a->payload, a->len};
+	r = payload_of(assert_ok(ask_about("State", "c")));
 	assert_int_equal(get_number(r, 9, 0), 137);
 	assert_true((int64_t)get_number(get_bytes(r, 10), 1, 0) > 0);
 }
 
-int main(int argc, char **argv)
+int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		DAEMON_TEST(every_event),
@@ -358,6 +355,6 @@ int main(int argc, char **argv)
 		DAEMON_TEST(exit_held_back),
 	};
 
-	daemon_main_begins(argc, argv);
+	close_others();
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

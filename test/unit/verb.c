@@ -514,6 +514,32 @@ static void create_out_of_time(void **state)
 	created("c");
 }
 
+/* ---- pid files of former lives ---- */
+
+static void old_pid_files(void **state)
+{
+	char message[300];
+
+	(void)state;
+	started("d");
+	assert_ok(ask_exec("d/x"));
+	mkdir(in_tmp("c"), 0755);
+	make_file("c/init.pid", "1", 0644);
+	runtime_says("create.skip=1 exec.skip=1");
+	snprintf(message, sizeof(message),
+		 "failed to retrieve OCI runtime container pid: open %s: no such file or directory",
+		 in_tmp("c/init.pid"));
+	assert_error(ask_create("c"), CODE_UNKNOWN, message);
+	runtime_fails("exec", "no");
+	assert_int_equal(await(ask_about("Start", "d/x"))->code, CODE_UNKNOWN);
+	make_file("d/x.pid", "1", 0644); /* it came as far as that */
+	runtime_works("exec");
+	snprintf(message, sizeof(message),
+		 "failed to retrieve OCI runtime container pid: open %s: no such file or directory",
+		 in_tmp("d/x.pid"));
+	assert_error(ask_about("Start", "d/x"), CODE_UNKNOWN, message);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -531,6 +557,7 @@ int main(void)
 		DAEMON_TEST(create_fails_badly),
 		DAEMON_TEST(runtime_is_missing),
 		DAEMON_TEST(create_out_of_time),
+		DAEMON_TEST(old_pid_files),
 	};
 
 	close_others();
