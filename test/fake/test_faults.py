@@ -240,7 +240,7 @@ def runtimes_that_die_when_all_is_done(w):
     """Their work is done, but they do not say so: what they made goes again."""
     t = fake(w, "create.die=9")
     equal(t.create_send().error()[0], UNKNOWN, "Create")
-    equal(w.left_over_of_containers(), [], "left over")
+    equal(list(w.left_over_of_containers()), [], "left over")
     tell(t, "")
     t.create()
     tell(t, "start.die=9")

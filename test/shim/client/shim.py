@@ -12,6 +12,8 @@ OCI runtime: runc (the default) or crun.
 
 import atexit
 import errno
+import fcntl
+import functools
 import hashlib
 import json
 import os
@@ -23,6 +25,7 @@ import stat
 import subprocess
 import sys
 import tempfile
+import termios
 import threading
 import time
 
@@ -39,6 +42,7 @@ SOCKET_DIR = "/run/containerd/s"
 CREATED, RUNNING, STOPPED, PAUSED, PAUSING = 1, 2, 3, 4, 5
 
 
+@functools.lru_cache
 def is_go(binary):
     """Built by Go? (It then has Go's build information in it.)"""
     with open(binary, "rb") as f:
@@ -114,6 +118,7 @@ def fds(pid):
     return result
 
 
+@functools.lru_cache
 def hierarchies():
     """Mount points of cgroup hierarchies."""
     tops = ["/sys/fs/cgroup", *("/sys/fs/cgroup/" + h for h in os.listdir("/sys/fs/cgroup"))]
@@ -173,13 +178,6 @@ class Reader:
             self.wait_for_more(end - time.monotonic())
         return self.data
 
-    def at_eof(self, grace):
-        """Does the end of file come within `grace` seconds?"""
-        end = time.monotonic() + grace
-        while not self.eof and time.monotonic() < end:
-            self.wait_for_more(end - time.monotonic())
-        return self.eof
-
     def close(self):
         if self.fd >= 0:
             os.close(self.fd)
@@ -187,15 +185,27 @@ class Reader:
 
 
 def read_all(*readers, timeout=PATIENCE):
-    """Reads all of them to their ends, by turns."""
+    """Reads all of them to their ends, whoever has something to say."""
     end = time.monotonic() + timeout
-    while not all(r.eof for r in readers):
-        if time.monotonic() > end:
+    while open_ones := {r.fd: r for r in readers if not r.eof}:
+        poll = select.poll()
+        for fd in open_ones:
+            poll.register(fd, select.POLLIN)
+        ready = poll.poll(max(end - time.monotonic(), 0) * 1000)
+        if not ready:
             raise Late(f"no end of file after {[r.data[-50:] for r in readers]}")
-        for reader in readers:
-            if not reader.eof:
-                reader.wait_for_more(0.02)
+        for fd, _ in ready:
+            open_ones[fd].wait_for_more(0)
     return [r.data for r in readers]
+
+
+def bytes_in(path):
+    """How much is in a FIFO that somebody has open for reading; nothing is taken out of it."""
+    fd = os.open(path, os.O_WRONLY | os.O_NONBLOCK)
+    try:
+        return int.from_bytes(fcntl.ioctl(fd, termios.FIONREAD, bytes(4)), sys.byteorder)
+    finally:
+        os.close(fd)
 
 
 class Writer:
@@ -480,9 +490,12 @@ class World:
     def cgroups(self):
         """Cgroups of containers of this world, in any hierarchy."""
         found = []
-        for top in (os.path.join(h, self.namespace) for h in hierarchies()):
-            if os.path.isdir(top):
-                found += [os.path.join(top, d) for d in os.listdir(top) if os.path.isdir(os.path.join(top, d))]
+        for hierarchy in hierarchies():
+            try:
+                with os.scandir(f"{hierarchy}/{self.namespace}") as entries:
+                    found += [entry.path for entry in entries if entry.is_dir()]
+            except FileNotFoundError:
+                pass
         return found
 
     def cgroup_processes(self):
@@ -493,20 +506,23 @@ class World:
         return "".join(b.drain_log() for b in self.bundles)
 
     def left_over(self):
-        """What should not be there once everything is gone."""
-        found = [f"process {pid} {line}" for pid, line in self.processes().items()]
-        found += [f"socket {s}" for s in self.sockets if os.path.exists(s)]
-        found += [f"temporary file {f}" for f in os.listdir(os.path.join(self.dir, "tmp"))]
-        return found + self.left_over_of_containers()
+        """What should not be there once everything is gone; what costs most to look for comes last."""
+        yield from (f"socket {s}" for s in self.sockets if os.path.exists(s))
+        yield from (f"temporary file {f}" for f in os.listdir(os.path.join(self.dir, "tmp")))
+        yield from self.left_over_of_containers()
+        yield from (f"process {pid} {line}" for pid, line in self.processes().items())
 
     def left_over_of_containers(self):
         """What should not be there once all containers are gone, while their shim may run on."""
-        found = [f"container process {pid} in {cgroup}" for pid, cgroup in self.cgroup_processes().items()]
-        found += [f"mount {m}" for m in self.mounts()]
-        found += [f"cgroup {c}" for c in self.cgroups()]
+        yield from (f"mount {m}" for m in self.mounts())
         state = os.path.join(self.runtime_root, self.namespace)
-        found += [f"runtime state of {c}" for c in (os.listdir(state) if os.path.isdir(state) else [])]
-        return found
+        yield from (f"runtime state of {c}" for c in (os.listdir(state) if os.path.isdir(state) else []))
+        yield from (f"container process {pid} in {cgroup}" for pid, cgroup in self.cgroup_processes().items())
+        yield from (f"cgroup {c}" for c in self.cgroups())
+
+    def until_gone(self):
+        """Waits until all containers are gone; their shim may run on."""
+        until(lambda: not any(self.left_over_of_containers()), "nothing to be left")
 
     # -- the end
 
@@ -517,9 +533,9 @@ class World:
             for task in self.tasks:
                 task.remove()
             try:
-                until(lambda: not self.left_over(), "everything to be gone", 10)
+                until(lambda: not any(self.left_over()), "everything to be gone")
             except Late:
-                leaks = self.left_over()
+                leaks = list(self.left_over())
                 leaks += [f"(runtime's log of {b.id}) {line}" for b in self.bundles
                           for line in read_file(b.file("log.json"), "").splitlines()[-3:]]
             leaks += [f"bad event: {f}" for f in self.events.faults]
@@ -577,7 +593,7 @@ def _rmdir(path):
         return True
     if os.path.isdir(path):
         try:
-            until(gone, f"rmdir {path}", 10)
+            until(gone, f"rmdir {path}")
         except Late:
             pass
 
@@ -727,6 +743,18 @@ class Task:
         self.shim_pid = self.shim_pid or self.call("Connect")["shim_pid"]
         return self.shim_pid
 
+    def until_its_program_runs(self):
+        """Start has let the init go, but until its execve(2) it is the runtime's: that takes some signals for
+        itself, and ends by others with a status of its own."""
+        pid, program = read_file(self.bundle.file("init.pid")), self.bundle.config["process"]["args"][0]
+        until(lambda: read_file(f"/proc/{pid}/cmdline", "").split("\0")[0] == program, "the container's own program")
+
+    def settle(self):
+        """Lets the daemon deal with all that has happened up to now: it has answered two requests since, and
+        between them it has looked at everything it watches."""
+        for _ in range(2):
+            self.conn.error("Nope", service=self.service, payload=b"")
+
     def events(self, *topics, timeout=PATIENCE):
         """Waits for the last of these events of this container, and returns them in order. Fails if
         others came between; with none named gives what has come so far. On cgroup v1 the Go shim also
@@ -770,7 +798,7 @@ class Task:
                 if method == "Wait" and not self._lives(conn):
                     continue
                 try:
-                    conn.call(method, {"id": self.id, **more}, wait=20, timeout_nano=int(20e9))
+                    conn.call(method, {"id": self.id, **more}, timeout_nano=int(PATIENCE * 1e9))
                 except (RpcError, Closed, Late):
                     pass
             conn.close()
@@ -779,7 +807,7 @@ class Task:
 
     def _lives(self, conn):
         try:
-            return conn.call("State", {"id": self.id}, wait=20)["status"] in (RUNNING, PAUSED)
+            return conn.call("State", {"id": self.id})["status"] in (RUNNING, PAUSED)
         except (RpcError, Closed, Late):
             return False
 

@@ -3,9 +3,10 @@
 
 Every test gets a World of its own, which is closed after it; what the shim left behind fails the
 test. A test marked @better asserts what nanoshim does better than the Go shim: when the shim under
-test is built by Go, its failure is reported as a TODO and does not count.
+test is built by Go, its failure is reported as a TODO and does not count. A test marked @long waits
+for a long time that the product waits: it is run only with --long, or TAP_LONG=1 in the environment.
 
-usage: test_*.py [-j N] [-v] [-l] [NAME...]     (a NAME matches where it occurs in a test's name)
+usage: test_*.py [--long] [-j N] [-v] [-l] [NAME...]    (a NAME matches where it occurs in a test's name)
 """
 
 import argparse
@@ -36,6 +37,22 @@ def better(reason):
     def mark(fn):
         fn.better = reason
         return fn
+    return mark
+
+
+def takes(seconds):
+    """Put below @test: it waits that long for a time limit of the product, so it is begun first."""
+    def mark(fn):
+        fn.seconds = seconds
+        return fn
+    return mark
+
+
+def long(seconds):
+    """Put below @test: it needs so many seconds of real time, too many for every day."""
+    def mark(fn):
+        fn.long = True
+        return takes(seconds)(fn)
     return mark
 
 
@@ -70,6 +87,20 @@ def contains(text, part, what="text"):
         raise AssertionError(f"{what}: {part!r} is not in {text!r}")
 
 
+def within(limit, whose, what, prepare):
+    """What prepare() returns is called, and takes less time than somebody's limit. A machine may be busy for a
+    moment: it is given three chances. The result is the call's."""
+    took = []
+    for _ in range(3):
+        act = prepare()
+        begin = time.monotonic()
+        result = act()
+        took.append(time.monotonic() - begin)
+        if took[-1] < limit:
+            return result
+    raise AssertionError(f"{what} took {', '.join(f'{t:.1f}' for t in took)} s, and {whose} limit is {limit} s")
+
+
 # ---- running --------------------------------------------------------------------------------------
 
 
@@ -100,12 +131,15 @@ def run_one(fn):
 
 def main():
     parser = argparse.ArgumentParser()
-    parser.add_argument("-j", type=int, default=6, help="tests at a time")
+    parser.add_argument("-j", type=int, default=10, help="tests at a time")
     parser.add_argument("-v", action="store_true", help="print how long each took")
     parser.add_argument("-l", action="store_true", help="list the tests")
+    parser.add_argument("--long", action="store_true", default=os.environ.get("TAP_LONG") == "1",
+                        help="also the tests that wait long")
     parser.add_argument("names", nargs="*")
     args = parser.parse_args()
-    tests = [t for t in TESTS if not args.names or any(n in t.__name__ for n in args.names)]
+    tests = [t for t in TESTS if args.long or not getattr(t, "long", False)]
+    tests = [t for t in tests if not args.names or any(n in t.__name__ for n in args.names)]
     if args.l:
         print("\n".join(t.__name__ for t in tests))
         return 0
@@ -119,8 +153,10 @@ def main():
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     pool = concurrent.futures.ThreadPoolExecutor(args.j)
     try:
-        for number, (fn, future) in enumerate([(t, pool.submit(run_one, t)) for t in tests], 1):
-            passed, skipped, trouble, seconds = future.result()
+        # The longest begin first; they are told in their own order.
+        futures = {t: pool.submit(run_one, t) for t in sorted(tests, key=lambda t: -getattr(t, "seconds", 0))}
+        for number, fn in enumerate(tests, 1):
+            passed, skipped, trouble, seconds = futures[fn].result()
             reason = getattr(fn, "better", None) if go else None
             line = f"{'ok' if passed else 'not ok'} {number} - {fn.__name__.replace('_', ' ')}"
             line += f" # SKIP {skipped}" if skipped else f" # TODO {reason}" if reason else ""

@@ -21,7 +21,7 @@ import time
 from shim import (SHIM_NAME, SOCKET_DIR, STOPPED, Closed, RpcError, alive, fds, is_socket, read_file, sockets,
                   until)
 from tap import better, check, contains, equal, main, test
-from ttrpc import (DATA, DEADLINE_EXCEEDED, INTERNAL, INVALID_ARGUMENT, MAX_DATA, NOT_FOUND, REQUEST,
+from ttrpc import (DATA, DEADLINE_EXCEEDED, INTERNAL, INVALID_ARGUMENT, MAX_DATA, NOT_FOUND, PATIENCE, REQUEST,
                    RESOURCE_EXHAUSTED, RESPONSE, TASK2, TASK3, UNIMPLEMENTED, frame, read_frame, request)
 from wire import decode, encode, field, options, pack
 
@@ -251,7 +251,7 @@ def start_at_once(w, group, count):
     pids = {w.connect(path).call("Connect")["shim_pid"] for _ in range(3)}
     equal(len(pids), 1, "daemons that answer")
     # A daemon that lost the race may take a moment to see it.
-    until(lambda: set(w.daemons()) == pids, "exactly one daemon", 10)
+    until(lambda: set(w.daemons()) == pids, "exactly one daemon")
     shut_down(w, path)
 
 
@@ -388,7 +388,7 @@ def bootstrap_params_carry_the_debug_level(w):
         b = w.bundle(f"c{level + 9}")
         stdin = w.bootstrap_params(b.id, w.options(), log_level=level, socket_dir=SOCKET_DIR)
         path = started(w.start(b, dialect="2.3", stdin=stdin))
-        daemon, = w.daemons()
+        daemon, = until(w.daemons, "the daemon")
         equal("-debug" in w.processes()[daemon], wanted, f"-debug at level {level}")
         shut_down(w, path)
 
@@ -409,7 +409,7 @@ def debug_reaches_the_daemon(w):
     for debug in (True, False):
         b = w.bundle(f"c{debug}")
         path = started(w.start(b, debug=debug))
-        daemon, = w.daemons()
+        daemon, = until(w.daemons, "the daemon")
         equal("-debug" in w.processes()[daemon], debug, "-debug")
         shut_down(w, path)
 
@@ -456,7 +456,7 @@ def full_log_does_not_stop_the_daemon(w):
             os.write(filler, b"x" * 4096)
     except BlockingIOError:
         os.close(filler)
-    t.create_send().result(10)
+    t.create()
     t.kill(all=True)
     equal(t.wait()["exit_status"], 137, "status")
     t.delete()
@@ -486,9 +486,9 @@ def oom_score_stops_at_a_thousand(w):
     w.sockets.add(w.socket_path("c1"))
     done = subprocess.run(["sh", "-c", 'echo 1000 > /proc/self/oom_score_adj; "$@"; exit $?', "sh", w.shim,
                            *w.argv("c1", "start")], cwd=b.path, env=w.environ(), stdin=subprocess.DEVNULL,
-                          capture_output=True, timeout=60)
+                          capture_output=True, timeout=PATIENCE)
     equal((done.returncode, done.stderr), (0, b""), "start")
-    daemon, = w.daemons()
+    daemon, = until(w.daemons, "the daemon")
     equal(int(read_file(f"/proc/{daemon}/oom_score_adj")), 1000, "oom_score_adj")
     shut_down(w, w.socket_path("c1"))
 
@@ -511,7 +511,7 @@ def termination_leaves_the_containers_alone(w):
 def termination_at_once_after_start(w):
     b = w.bundle()
     path = started(w.start(b))
-    daemon, = w.daemons()
+    daemon, = until(w.daemons, "the daemon")
     w.connect(path).call("Connect")  # it has its handlers by now
     os.kill(daemon, signal.SIGTERM)
     until(lambda: not alive(daemon), "the daemon to exit")
@@ -544,7 +544,7 @@ def explicit_socket(w):
                 return None
         equal(until(answer, "an answer"), daemon.pid, "shim_pid")
         daemon.send_signal(signal.SIGTERM)
-        equal(daemon.wait(60), 0, "exit status")
+        equal(daemon.wait(PATIENCE), 0, "exit status")
     finally:
         daemon.kill()
         daemon.wait()
@@ -561,7 +561,7 @@ def explicit_socket_is_removed(w):
 def explicit_socket_must_fit(w):
     b = w.bundle()
     for length in (107, 200):
-        path = "/tmp/" + "x" * (length - 5)
+        path = os.path.join(w.dir, "x" * (length - len(w.dir) - 1))
         result = w.run("-namespace", w.namespace, "-id", "c1", "-socket", path, cwd=b.path)
         equal((result.code, result.out, os.path.exists(path)), (1, b"", False), f"{length} bytes")
 
@@ -591,7 +591,7 @@ def delete_kills_what_still_runs(w):
         equal(result.code, 0, "delete")
         reply = decode("DeleteResponse", result.out)
         equal((reply["pid"], reply["exit_status"]), (t.pid, 137), "pid and status")
-        check(not alive(t.pid), "the container is gone")
+        until(lambda: not alive(t.pid), "the container to be gone")
         check(not w.mounts(), "nothing is mounted")
         equal(t.wait()["exit_status"], 137, "status by the daemon")
 
@@ -627,7 +627,7 @@ def delete_needs_no_runtime_for_what_is_gone(w):
     equal(read_file(log), "", "calls of the runtime")
     equal(there.delete_action()["pid"], there.pid, "pid")
     check("delete --force there" in read_file(log), "the runtime was called")
-    check(not alive(there.pid), "the container is gone")
+    until(lambda: not alive(there.pid), "the container to be gone")
 
 
 @test
@@ -820,7 +820,7 @@ def data_frames_belong_to_no_stream(w):
     stream = c.next_stream()
     call = c.expect(stream)
     c.raw(frame(stream, DATA, b"abc"))
-    equal(call.error(10), (INVALID_ARGUMENT, "StreamID is no longer active"), "error")
+    equal(call.error(), (INVALID_ARGUMENT, "StreamID is no longer active"), "error")
 
 
 @test
@@ -883,7 +883,7 @@ def requests_byte_by_byte(w):
     call = c.expect(1)
     for byte in frame(1, REQUEST, request(TASK2, "State", field(1, "x"))):
         c.raw(bytes([byte]))
-        time.sleep(0.0005)  # gives the daemon the chance to see it alone; nothing depends on it
+        until(lambda: not c.unsent(), "the daemon to have taken it")
     equal(call.error(), NOT_CREATED, "State")
     # Two requests cut in the middle of the second's header, then its rest.
     both = frame(3, REQUEST, request(TASK2, "State", field(1, "x"))) + frame(5, REQUEST, request(TASK2, "Connect"))
@@ -992,20 +992,31 @@ def waits_of_lost_connections_cost_nothing(w):
     equal(last.result()["exit_status"], 137, "status")
 
 
+def talk(t, deaf, most):
+    """Requests on a connection whose replies nobody reads, until the daemon stops reading them, which is the
+    right thing to do: (how many are sent, what is left of the last one)."""
+    deaf.sock.setblocking(False)
+    sent, data, full = 0, b"", False
+    while sent < most:
+        data = data or frame(2 * sent + 1, REQUEST, request(TASK2, "State", field(1, "x")))
+        try:
+            data = data[deaf.sock.send(data):]
+        except BlockingIOError:
+            if full:
+                break
+            t.settle()
+            full = True
+            continue
+        full = False
+        sent += not data
+    return sent, data
+
+
 @test
 def client_that_never_reads(w):
     t = w.task()
     deaf = w.connect(t.address, deaf=True)
-    deaf.sock.settimeout(0.5)
-    sent, data = 0, b""
-    try:
-        while sent < 20000:
-            data = frame(2 * sent + 1, REQUEST, request(TASK2, "State", field(1, "x")))
-            while data:
-                data = data[deaf.sock.send(data):]
-            sent += 1
-    except (BlockingIOError, TimeoutError):
-        pass  # the daemon has stopped reading; that is the right thing to do
+    sent, data = talk(t, deaf, 20000)
     check(sent > 100, f"only {sent} requests were taken")
     answers(t.conn)
     other = w.connect(t.address)
@@ -1013,7 +1024,7 @@ def client_that_never_reads(w):
     t.create()
     equal(t.state()["status"], 1, "status")
     # Nothing was lost: all replies come once it reads, in whatever order; the last request was cut.
-    deaf.sock.settimeout(60)
+    deaf.sock.settimeout(PATIENCE)
     sent += bool(data)
     rest = threading.Thread(target=deaf.sock.sendall, args=(data,))
     rest.start()
@@ -1023,7 +1034,7 @@ def client_that_never_reads(w):
         check(got is not None, f"the connection broke after {len(streams)} of {sent} replies")
         equal(decode("Response", got[3])["status"]["code"], NOT_FOUND, "code")
         streams.add(got[0])
-    rest.join(60)
+    rest.join(PATIENCE)
     check(streams == set(range(1, 2 * sent, 2)), "every stream once")
 
 
@@ -1033,12 +1044,7 @@ def client_that_never_reads_and_goes(w):
     before = sockets(t.daemon())
     for _ in range(5):
         deaf = w.connect(t.address, deaf=True)
-        deaf.sock.settimeout(0.2)
-        try:
-            for n in range(3000):
-                deaf.raw(frame(2 * n + 1, REQUEST, request(TASK2, "State", field(1, "x"))))
-        except (BlockingIOError, TimeoutError):
-            pass
+        talk(t, deaf, 3000)
         deaf.close()
     answers(t.conn)
     until(lambda: sockets(t.daemon()) <= before, "the daemon to close them")
@@ -1061,18 +1067,22 @@ def disconnect_after_the_request(w):
 @test
 @better("the Go shim kills runc when its client goes")
 def disconnect_during_create(w):
-    t = w.task(opts=w.wrapper("create", before="sleep 1"))
+    gate = w.gate("create")
+    t = w.task(opts=gate.options)
+    before = sockets(t.daemon())
     c = w.connect(t.address)
     c.send("Create", {"id": "c1", **t.create_request()})
-    answers(c)
+    gate.reached()
     c.close()
+    until(lambda: sockets(t.daemon()) <= before, "the daemon to see it")
+    gate.open()
 
     def created():
         try:
             return t.state()["status"] == 1
         except RpcError:
             return False
-    until(created, "the container to be created all the same", 15)
+    until(created, "the container to be created all the same")
     equal(t.events("create")[0]["pid"], t.state()["pid"], "pid in the event")
 
 
@@ -1086,7 +1096,7 @@ def other_users_are_refused(w):
     code = f"""
 import socket, sys
 s = socket.socket(socket.AF_UNIX)
-s.settimeout(60)
+s.settimeout({PATIENCE})
 s.connect("/proc/self/fd/{handle}")
 try:
     s.sendall(bytes.fromhex("{hello}"))
@@ -1097,7 +1107,7 @@ except (BrokenPipeError, ConnectionResetError):
     try:
         for user, group, wanted in ((0, 0, 1), (NOBODY, NOBODY, 0), (NOBODY, 0, 0), (0, NOBODY, 0)):
             got = subprocess.run(["/usr/bin/python3", "-c", code], user=user, group=group, extra_groups=[],
-                                 pass_fds=[handle], timeout=100).returncode
+                                 pass_fds=[handle], timeout=2 * PATIENCE).returncode
             equal(got, wanted, f"bytes of an answer for {user}:{group}")
     finally:
         os.close(handle)
@@ -1115,9 +1125,9 @@ def wait_ends_at_its_deadline(w):
     t = w.task()
     t.create()
     begin = time.monotonic()
-    late = t.send("Wait", timeout_nano=int(30e9))
+    late = t.send("Wait", timeout_nano=3600 * 10**9)
     none = t.send("Wait", timeout_nano=0)
-    equal(t.send("Wait", timeout_nano=int(0.3e9)).error(10), EXCEEDED, "0.3 s")
+    equal(t.send("Wait", timeout_nano=int(0.3e9)).error(), EXCEEDED, "0.3 s")
     took = time.monotonic() - begin
     check(took >= 0.29, f"answered after {took:.3f} s")
     for past in (-1, -int(1e9), -(1 << 63), 1):
@@ -1146,7 +1156,7 @@ def create_ends_at_its_deadline(w):
     begin = time.monotonic()
     equal(t.error("Create", **t.create_request(), timeout_nano=int(0.5e9)), EXCEEDED, "Create")
     took = time.monotonic() - begin
-    check(0.49 <= took < 20, f"answered after {took:.3f} s")
+    check(took >= 0.49, f"answered after {took:.3f} s")
     equal(t.error("State"), NOT_CREATED, "State")
     until(lambda: not any("sleep" in line for line in w.processes().values()), "the runtime to be killed")
     until(lambda: not w.mounts(), "the rootfs to be unmounted")

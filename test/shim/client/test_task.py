@@ -14,15 +14,16 @@ import sys
 import threading
 import time
 
-from shim import (CREATED, RUNNING, STOPPED, Closed, Late, RpcError, alive, children, fds, read_all, read_file,
+from shim import (CREATED, RUNNING, STOPPED, Closed, RpcError, alive, bytes_in, children, fds, read_all, read_file,
                   sockets, until)
-from tap import Skip, better, check, contains, equal, main, test, test_both
-from ttrpc import ALREADY_EXISTS, DEADLINE_EXCEEDED, NOT_FOUND, UNKNOWN
+from tap import Skip, better, check, contains, equal, long, main, takes, test, test_both, within
+from ttrpc import ALREADY_EXISTS, DEADLINE_EXCEEDED, NOT_FOUND, PATIENCE, UNKNOWN
 from wire import ZERO_TIME, pack
 
 NOT_CREATED = (NOT_FOUND, "container not created: not found")
 FINISHED = (NOT_FOUND, "process already finished: not found")
 GROUP = {"io.kubernetes.cri.sandbox-id": "pod"}
+HOUR = 3600 * 10**9  # of a deadline that nobody is to reach, in ns
 
 
 def recent(stamp):
@@ -162,17 +163,13 @@ def a_created_container_can_be_deleted(w):
 @test
 @better("the Go shim drains the output of a process that never ran")
 def a_created_container_is_deleted_at_once(w):
-    took = {}
-    for stdio in ("null", "out"):
-        t = w.task(container=stdio, stdio=stdio)
-        for path in filter(None, (t.stdout, t.stderr)):
-            w.reader(path)
+    def created():
+        t = w.task(container=f"c{len(w.tasks)}", stdio="out")
+        w.reader(t.stdout), w.reader(t.stderr)
         t.create()
-        begin = time.monotonic()
-        t.delete()
-        took[stdio] = time.monotonic() - begin
-        t.events("create", "exit", "delete")
-    check(took["out"] < took["null"] + 1.5, f"Delete took {took} s")
+        return t.delete
+    within(10, "the drain's", "Delete", created)
+    w.tasks[-1].events("create", "exit", "delete")
 
 
 @test
@@ -183,7 +180,7 @@ def wait_for_a_container_that_is_deleted_unstarted(w):
     waits = [t.send("Wait") for _ in range(3)]
     t.delete()
     for wait in waits:
-        equal(wait.result(10), {"exit_status": 0, "exited_at": ZERO_TIME}, "Wait")
+        equal(wait.result(), {"exit_status": 0, "exited_at": ZERO_TIME}, "Wait")
 
 
 @test_both
@@ -225,8 +222,7 @@ def deadly_signals(w):
     for t, number in zip(pod(w, "a", "b", "c", "d", pid="host"), numbers):
         t.create()
         t.start()
-        # runc's own init is let go by Start, but may still be what runs: it takes SIGUSR1, and does nothing.
-        until(lambda: read_file(f"/proc/{t.pid}/cmdline").startswith("sleep"), "the container's own program")
+        t.until_its_program_runs()
         equal(t.kill(number), {}, "Kill")
         equal(t.wait()["exit_status"], 128 + number, "status")
         equal(t.delete()["exit_status"], 128 + number, "status by Delete")
@@ -305,7 +301,7 @@ def waits_of_all_kinds(w):
     late = t.send("Wait")
     check(not any(x.finished() for x in (*early, other, late)), "no Wait is over yet")
     t.kill()
-    ends = [x.result() for x in (*early, other, late)] + [t.wait(), t.wait(timeout_nano=int(5e9))]
+    ends = [x.result() for x in (*early, other, late)] + [t.wait(), t.wait(timeout_nano=HOUR)]
     equal(len({str(e) for e in ends}), 1, "answers")
     equal(ends[0]["exit_status"], 137, "status")
 
@@ -326,6 +322,8 @@ def runtime_does_not_see_notify_socket(w):
 
 
 @test
+@takes(4)
+@better("the Go shim waits for it")
 def delete_action_does_not_wait_for_a_runtime_that_hangs(w):
     """containerd gives it five seconds; the mounts are to be gone by then."""
     gate = os.path.join(w.dir, "hangs")
@@ -337,10 +335,9 @@ def delete_action_does_not_wait_for_a_runtime_that_hangs(w):
     t.wait()
     for pid in w.daemons():
         os.kill(pid, signal.SIGKILL)
-    begin = time.monotonic()
-    result = w.delete(t.bundle)
+    result = within(5, "containerd's", "`delete`", lambda: lambda: w.delete(t.bundle))
     equal(result.code, 0, "exit status")
-    equal(time.monotonic() - begin < 5, True, "within containerd's limit")
+    equal(w.mounts(), [], "mounts")
     equal(b"failed to remove runc container" in result.err, True, "it says what it could not do")
     os.unlink(gate)
     equal(w.delete(t.bundle).err, b"", "once more, with a runtime that works")
@@ -348,10 +345,15 @@ def delete_action_does_not_wait_for_a_runtime_that_hangs(w):
 
 @test
 def two_starts_at_once(w):
-    t = w.task(opts=w.wrapper("start", after="sleep 0.3; exit $code"))
+    gate = w.gate("start")
+    t = w.task(opts=gate.options)
     t.create()
+    calls = [t.send("Start") for _ in range(3)]
+    gate.reached()
+    t.settle()
+    gate.open()
     replies = []
-    for call in [t.send("Start") for _ in range(3)]:
+    for call in calls:
         try:
             replies.append(call.result()["pid"])
         except RpcError as e:
@@ -364,12 +366,17 @@ def two_starts_at_once(w):
 
 @test
 def two_deletes_at_once(w):
-    t = w.task(["true"], opts=w.wrapper("delete", before="sleep 0.3"))
+    gate = w.gate("delete")
+    t = w.task(["true"], opts=gate.options)
     t.create()
     t.start()
     t.wait()
+    calls = [t.send("Delete") for _ in range(3)]
+    gate.reached()
+    t.settle()
+    gate.open()
     good, bad = [], []
-    for call in [t.send("Delete") for _ in range(3)]:
+    for call in calls:
         try:
             good.append(call.result())
         except RpcError as e:
@@ -525,6 +532,7 @@ def long_names(w):
 
 
 @test
+@takes(3)
 def forty_containers_in_one_daemon(w):
     tasks = pod(w, *(f"c{n}" for n in range(40)), stdio="out")
     for t in tasks:
@@ -568,7 +576,7 @@ def create_fails(t, text, *, part=False, code=UNKNOWN, **more):
     contains(got[1], text, "text") if part else equal(got[1], text, "text")
     equal(t.error("State"), NOT_CREATED, "State")
     equal(t.error("Delete"), NOT_CREATED, "Delete")
-    until(lambda: not t.world.mounts(), "nothing to be mounted", 10)
+    until(lambda: not t.world.mounts(), "nothing to be mounted")
     t.shutdown()
     equal(t.delete_action()["exit_status"], 137, "`delete`")
     equal(t.events(), [], "events")
@@ -879,6 +887,7 @@ def containers_of_a_group_on_their_own_connections(w):
 
 
 @test
+@takes(3)
 @better("the Go shim keeps pipes and watchers until its garbage collector finds them")
 def nothing_is_kept_of_containers_that_were(w):
     group = pod(w, "keep", *(f"c{n}" for n in range(12)), args=("true",), stdio="all")
@@ -893,9 +902,9 @@ def nothing_is_kept_of_containers_that_were(w):
         equal(t.wait()["exit_status"], 0, "status")
         t.delete()
         t.conn.close()
-        until(lambda: sockets(keep.daemon()) <= len(group) + 3, "the connection to be closed", 5)
+        until(lambda: sockets(keep.daemon()) <= len(group) + 3, "the connection to be closed")
         counts.append(len(fds(keep.daemon())))
-    until(lambda: len(fds(keep.daemon())) <= counts[0] - 11, f"11 connections less and nothing more, after {counts}", 5)
+    until(lambda: len(fds(keep.daemon())) <= counts[0] - 11, f"11 connections less and nothing more, after {counts}")
     equal(children(keep.daemon()), [keep.pid], "children of the daemon")
     equal(keep.state()["status"], RUNNING, "State")
 
@@ -918,9 +927,14 @@ def early_exits_are_not_lost(w):
         t.events("create", "start", "exit", "delete")
 
 
+# Of a runtime that has more to do: it goes on when the init that this file names has ended, and been reaped.
+UNTIL_REAPED = "while kill -0 $(cat {}) 2>/dev/null; do sleep 0.05; done"
+
+
 @test
 def exit_before_start_returns(w):
-    t = w.task(["sh", "-c", "exit 5"], opts=w.wrapper("start", after="sleep 0.5; exit $code"))
+    t = w.task(["sh", "-c", "exit 5"])
+    t.opts = w.wrapper("start", after=UNTIL_REAPED.format(t.bundle.file("init.pid")) + "; exit $code")
     t.create()
     wait, start = t.send("Wait"), t.send("Start")
     equal(start.result()["pid"], t.pid, "pid by Start")
@@ -934,7 +948,8 @@ def exit_before_start_returns(w):
 def exit_before_create_returns(w):
     """The init is killed while the runtime's create is still running."""
     t = w.task()
-    t.opts = w.wrapper("create", after=f"kill -9 $(cat {t.bundle.file('init.pid')}); sleep 0.5; exit $code")
+    pid = t.bundle.file("init.pid")
+    t.opts = w.wrapper("create", after=f"kill -9 $(cat {pid}); {UNTIL_REAPED.format(pid)}; exit $code")
     t.create()
     equal(t.wait()["exit_status"], 137, "status")
     equal(t.state()["status"], STOPPED, "State")
@@ -944,6 +959,7 @@ def exit_before_create_returns(w):
 
 
 @test
+@takes(3)
 def fifty_exits_at_once(w):
     """One after the other they wait for a FIFO to open; then all of them exit with their own status."""
     count = 50
@@ -992,7 +1008,7 @@ def left_overs_are_killed_before_the_exit_is_told(w):
     stdin.write(b"\n")
     equal(t.wait()["exit_status"], 4, "status")
     # They have been sent SIGKILL by now; give the kernel its time.
-    until(lambda: not any(alive(p) for p in pids), "all to be gone", 5)
+    until(lambda: not any(alive(p) for p in pids), "all to be gone")
     t.delete()
     t.events("create", "start", "exit", "delete")
 
@@ -1008,7 +1024,7 @@ def a_joined_pid_namespace_is_not_private(w):
     until(lambda: len(w.cgroup_processes()) == 3, "a's process and b's two")
     b.open_stdin().write(b"\n")
     equal(b.wait()["exit_status"], 4, "status")
-    until(lambda: list(w.cgroup_processes()) == [a.pid], "only a's process to be left", 5)
+    until(lambda: list(w.cgroup_processes()) == [a.pid], "only a's process to be left")
     equal(a.state()["status"], RUNNING, "State of the other")
     b.delete()
     finish(a)
@@ -1031,12 +1047,9 @@ def a_runtime_that_kills_itself_is_not_the_container(w):
 # ---- a slow runtime does not hold up the others ---------------------------------------------------------
 
 
-def quick(call, what):
+def quick(act, what="State"):
     """The reply must come within the 2 s that containerd gives State."""
-    try:
-        return call.result(2)
-    except Late:
-        raise AssertionError(f"{what} took more than 2 s") from None
+    return within(2, "containerd's", what, lambda: act)
 
 
 @test
@@ -1049,10 +1062,10 @@ def slow_create_holds_up_nobody(w):
     a.start()
     creating = b.create_send()
     gate.reached()
-    equal(quick(a.send("State"), "State")["status"], RUNNING, "State of the other")
-    quick(a.send("Connect"), "Connect")
-    quick(a.send("Pids"), "Pids")
-    equal(b.send("State").error(2), NOT_CREATED, "State of the one")
+    equal(quick(a.state)["status"], RUNNING, "State of the other")
+    quick(lambda: a.call("Connect"), "Connect")
+    quick(lambda: a.call("Pids"), "Pids")
+    equal(quick(lambda: b.error("State")), NOT_CREATED, "State of the one")
     finish(a)
     equal(a.events("create", "start", "exit", "delete")[3]["exit_status"], 137, "TaskDelete")
     check(not creating.finished(), "Create is still on its way")
@@ -1069,8 +1082,8 @@ def slow_start_holds_up_nobody(w):
     t.create()
     starting = t.send("Start")
     gate.reached()
-    equal(quick(t.send("State"), "State")["status"], CREATED, "State")
-    quick(t.send("Connect"), "Connect")
+    equal(quick(t.state)["status"], CREATED, "State")
+    quick(lambda: t.call("Connect"), "Connect")
     check(not starting.finished(), "Start is still on its way")
     gate.open()
     equal(starting.result()["pid"], t.pid, "pid by Start")
@@ -1087,7 +1100,7 @@ def slow_kill_holds_up_nobody(w):
     # With all=true it takes a run of the runtime in every shim.
     killing = t.send("Kill", signal=9, all=True)
     gate.reached()
-    equal(quick(t.send("State"), "State")["status"], RUNNING, "State")
+    equal(quick(t.state)["status"], RUNNING, "State")
     check(not killing.finished(), "Kill is still on its way")
     gate.open()
     killing.result()
@@ -1103,7 +1116,7 @@ def creates_run_side_by_side(w):
         t.opts = gate.options
     calls = [t.create_send() for t in tasks]
     for gate in gates:
-        gate.reached(10)
+        gate.reached()
     for t, gate, call in reversed(list(zip(tasks, gates, calls))):
         gate.open()
         t.pid = call.result()["pid"]
@@ -1113,88 +1126,102 @@ def creates_run_side_by_side(w):
 # ---- events -------------------------------------------------------------------------------------------
 
 
+LIFE = ["/tasks/create", "/tasks/start", "/tasks/exit", "/tasks/delete"]
+
+
 def live(t):
-    """A whole life; returns the topics it must give."""
+    """A whole life; its events are those of LIFE."""
     t.create()
     t.start()
     t.kill()
     t.wait()
     t.delete()
-    return ["/tasks/" + n for n in ("create", "start", "exit", "delete")]
 
 
-def arrives(w, t, topics, timeout=30):
+def life_arrives(w, t):
     """All events have come, in order; an event may have come twice where its reply was lost."""
-    w.events.wait_for(lambda seen: len({e.topic for e in seen if e.id == t.id}) == len(topics), "all events", timeout)
-    got = [e.topic for e in w.events.events if e.id == t.id]
-    once = [topic for n, topic in enumerate(got) if topic not in got[:n]]
-    equal(once, topics, f"order of {got}")
+    w.events.wait_for(lambda seen: len({e.topic for e in seen if e.id == t.id}) == len(LIFE), "all events")
+    got = w.events.topics(t.id)
+    equal([topic for n, topic in enumerate(got) if topic not in got[:n]], LIFE, f"order of {got}")
 
 
 @test
+@better("the Go shim tries an event once more while the first attempt is under way")
 def events_go_out_one_at_a_time(w):
-    w.events.answer = lambda event: 0.2
+    """The next one is not sent before the one before has its reply."""
+    queued, early = threading.Event(), []
+
+    def answer(event):
+        queued.wait()
+        early.append(w.events.unread())
+        return "ok"
+    w.events.answer = answer
     t = w.task(["true"])
     t.create()
     t.start()
     t.wait()
     t.delete()
-    events = t.events("create", "start", "exit", "delete")
-    gaps = [b.at - a.at for a, b in zip(events, events[1:])]
-    check(min(gaps) > 0.19, f"each waits for the reply of the one before: {gaps}")
-    equal(len(w.events.attempts), 4, "attempts")
+    t.settle()
+    equal({e.topic for e in w.events.attempts}, {"/tasks/create"}, "events sent before the first reply")
+    queued.set()
+    life_arrives(w, t)
+    equal(set(early), {b""}, "sent before the reply")
 
 
 @test
 def events_are_queued_while_the_server_is_slow(w):
     """The verbs do not wait for it."""
     released = threading.Event()
-    w.events.answer = lambda event: released.wait(4.5) and "ok" or "ok"  # below the 5 s of an attempt
+    w.events.answer = lambda event: released.wait() and "ok"
     t = w.task(["true"])
     t.create()
     t.start()
     t.wait()
     t.delete()
-    check(len(w.events.events) < 2, "no verb waited for its event")
+    equal(w.events.events, [], "events that a verb waited for")
     released.set()
-    t.events("create", "start", "exit", "delete")
+    life_arrives(w, t)
 
 
 @test
 @better("the Go shim lets later events overtake")
 def events_survive_an_outage_in_order(w):
-    t = w.task()
-    t.create()
-    t.events("create")
-    w.events.down()  # its socket is there, but nobody listens
-    t.start()
-    t.kill()
-    t.wait()
-    time.sleep(1.5)  # the outage: some attempts fail in it
-    w.events.up()
-    t.delete()
-    arrives(w, t, ["/tasks/create", "/tasks/start", "/tasks/exit", "/tasks/delete"])
+    for unlink in (False, True):  # its socket is there, but nobody listens; it is gone
+        t = w.task(container=f"c{unlink}")
+        t.create()
+        t.events("create")
+        w.events.down(unlink)
+        t.start()
+        t.kill()
+        t.wait()
+        until(lambda: "they are kept" in t.bundle.drain_log() or w.go, "an attempt to fail")
+        w.events.up()
+        t.delete()
+        life_arrives(w, t)
 
 
 @test
+@long(22)
 @better("the Go shim gives up after 15 s")
 def events_survive_a_long_outage(w):
     w.events.down(unlink=True)
     t = w.task()
-    topics = live(t)
+    live(t)
     time.sleep(22)
     w.events.up()
-    arrives(w, t, topics, 60)
+    life_arrives(w, t)
 
 
 @test
+@takes(6)
 @better("the Go shim lets later events overtake")
 def events_survive_a_hanging_server(w):
     """The first attempt is never answered; it is repeated after its 5 s."""
     seen = []
     w.events.answer = lambda event: "ok" if seen else seen.append(event) or "hang"
     t = w.task()
-    arrives(w, t, live(t), 60)
+    live(t)
+    life_arrives(w, t)
     check(len(w.events.attempts) >= 5, "the first one was tried again")
 
 
@@ -1205,7 +1232,8 @@ def events_survive_resets(w):
     tried = set()
     w.events.answer = lambda event: "ok" if event.topic in tried else tried.add(event.topic) or "reset"
     t = w.task()
-    arrives(w, t, live(t), 60)
+    live(t)
+    life_arrives(w, t)
 
 
 @test
@@ -1221,7 +1249,7 @@ def events_survive_a_refusal(w):
 
 @test
 def events_of_two_containers_keep_their_order(w):
-    w.events.answer = lambda event: 0.02
+    w.events.answer = lambda event: time.sleep(0.02) or "ok"  # so that there is a queue now and then
     tasks = pod(w, "a", "b", "c")
     for t in tasks:
         t.create()
@@ -1252,28 +1280,37 @@ def exit_is_told_to_a_server_that_comes_back_after_the_client_went(w):
 
 @test
 def shutdown_flushes_slow_events(w):
-    w.events.answer = lambda event: 0.4
+    """Two events are still to be sent when Shutdown has been answered."""
+    asked = threading.Event()
+    w.events.answer = lambda event: (event.topic in LIFE[:2] or asked.wait()) and "ok"
     t = w.task(["true"])
     t.create()
     t.start()
     t.wait()
     t.delete()
-    t.shutdown()
-    equal(w.events.topics("c1"), ["/tasks/create", "/tasks/start", "/tasks/exit", "/tasks/delete"], "events")
+    pid, call = t.daemon(), t.send("Shutdown")
+    call.done.wait(PATIENCE)
+    asked.set()
+    until(lambda: not alive(pid), "the daemon to exit")
+    equal(w.events.topics("c1"), LIFE, "events")
 
 
 @test
 def termination_flushes_slow_events(w):
-    w.events.answer = lambda event: 0.4
+    asked = threading.Event()
+    w.events.answer = lambda event: asked.wait() and "ok"
     t = w.task()
     t.create()
     t.start()
     os.kill(t.daemon(), signal.SIGTERM)
+    until(lambda: not os.path.exists(t.address) or w.go, "the daemon to be about to end")
+    asked.set()
     until(lambda: not alive(t.daemon()), "the daemon to exit")
     equal(w.events.topics("c1"), ["/tasks/create", "/tasks/start"], "events")
 
 
 @test
+@takes(5)
 def shutdown_does_not_wait_for_ever(w):
     """About 5 s for an event server that hangs."""
     w.events.answer = lambda event: "hang"
@@ -1282,10 +1319,7 @@ def shutdown_does_not_wait_for_ever(w):
     t.start()
     t.wait()
     t.delete()
-    begin = time.monotonic()
     t.shutdown()
-    took = time.monotonic() - begin
-    check(took < 12, f"the daemon took {took:.1f} s to exit")
     check(not os.path.exists(t.address), "no socket")
 
 
@@ -1294,19 +1328,20 @@ def shutdown_does_not_wait_for_ever(w):
 def shutdown_does_not_wait_for_nobody(w):
     for unlink in (False, True):
         w.events.down(unlink=unlink)
-        t = w.task(["true"], container=f"c{unlink}")
-        t.create()
-        t.start()
-        t.wait()
-        t.delete()
-        begin = time.monotonic()
-        t.shutdown()
-        took = time.monotonic() - begin
-        check(took < 3, f"the daemon took {took:.1f} s to exit")
+
+        def deleted():
+            t = w.task(["true"], container=f"c{len(w.tasks)}")
+            t.create()
+            t.start()
+            t.wait()
+            t.delete()
+            return t.shutdown
+        within(5, "a flush's", "Shutdown", deleted)
         w.events.up()
 
 
 @test
+@better("containerd passes a bare path, and the Go shim takes no other")
 def event_address_with_a_scheme(w):
     b = w.bundle()
     result = w.start(b, env={"TTRPC_ADDRESS": "unix://" + w.events.path})
@@ -1314,10 +1349,7 @@ def event_address_with_a_scheme(w):
     t = w.task(started=False, container="c2")
     t.connect(result.out.decode()[len("unix://"):])
     live(t)
-    try:
-        t.events("create", "start", "exit", "delete", timeout=10)
-    except Late:
-        check(w.go, "containerd passes a bare path, but the scheme may be stripped")
+    t.events("create", "start", "exit", "delete")
     t.shutdown()
 
 
@@ -1358,20 +1390,22 @@ def ten_mebibytes_arrive_intact(w):
 
 @test
 def end_of_file_comes_before_delete(w):
-    t = w.task(["sh", "-c", "echo x; read y; exit 0"], stdio="all").run()
+    """And not before the last word."""
+    t = w.task(["sh", "-c", "echo x; read y; echo z; exit 0"], stdio="all").run()
     t.out.until(b"x\n")
-    check(not t.out.at_eof(0.2), "no end of file while it runs")
+    t.settle()
     t.open_stdin().write(b"\n")
-    t.out.all(), t.err.all()
+    equal((t.out.all(), t.err.all()), (b"x\nz\n", b""), "output")
     equal(t.wait()["exit_status"], 0, "status")
     t.delete()
 
 
 @test
 def end_of_file_when_the_container_closes_its_end(w):
-    t = w.task(["sh", "-c", "echo x; exec >&-; sleep 1000"], stdio="out").run()
+    t = w.task(["sh", "-c", "echo x; exec >&-; read y; echo z >&2; exec sleep 1000"], stdio="all").run()
     equal(t.out.all(), b"x\n", "stdout")
-    check(not t.err.at_eof(0.2), "stderr goes on")
+    t.open_stdin().write(b"\n")
+    t.err.until(b"z\n")  # that one goes on
     equal(t.state()["status"], RUNNING, "State")
 
 
@@ -1387,7 +1421,7 @@ def end_of_file_waits_for_the_last_writer(w):
         t.open_stdin().write(b"\n")
         t.wait()
         t.err.all()
-        check(not t.out.at_eof(0.3), "stdout stays open")
+        t.settle()
         os.write(holder, b"after the exit")
         t.out.until(b"after the exit")
     finally:
@@ -1397,6 +1431,7 @@ def end_of_file_waits_for_the_last_writer(w):
 
 
 @test
+@long(10)
 def delete_does_not_wait_for_a_held_stream_for_ever(w):
     """The Go shims of our versions drain for 2 or 10 s."""
     t = w.task(["sh", "-c", "read x"], stdio="all")
@@ -1410,8 +1445,8 @@ def delete_does_not_wait_for_a_held_stream_for_ever(w):
         begin = time.monotonic()
         t.delete()
         took = time.monotonic() - begin
-        check(1.9 < took < 16, f"Delete took {took:.1f} s")
-        t.out.all(5)
+        check(took > 1.9, f"Delete took {took:.1f} s")
+        t.out.all()
     finally:
         os.close(holder)
 
@@ -1425,10 +1460,13 @@ def create_waits_for_a_late_reader(w):
     b.bundle.config["process"]["args"] = ["sh", "-c", "echo out; echo err >&2"]
     b.bundle.write_config(b.bundle.config)
     creating = b.create_send()
-    time.sleep(0.7)  # how late it is
+    until(lambda: os.path.exists(b.bundle.file("init.pid")), "the runtime to be done")
+    a.settle()
     check(not creating.finished(), "Create waits")
     b.out = b.open_stdout()
-    check(not creating.done.wait(0.3), "Create waits for the other reader too")
+    until(lambda: b.stdout in fds(a.daemon()).values(), "the daemon to have opened stdout")
+    a.settle()
+    check(not creating.finished(), "Create waits for the other reader too")
     b.err = b.open_stderr()
     b.pid = creating.result()["pid"]
     b.start()
@@ -1451,8 +1489,8 @@ def a_late_reader_holds_up_nobody(w):
     creating = b.create_send()
     until(lambda: os.path.exists(b.bundle.file("init.pid")), "the runtime to be done")
     for _ in range(5):
-        equal(quick(a.send("State"), "State")["status"], CREATED, "State of the other")
-        quick(w.connect(a.address).send("Connect"), "Connect")
+        equal(quick(a.state)["status"], CREATED, "State of the other")
+        quick(lambda: w.connect(a.address).call("Connect"), "Connect on a new connection")
     a.start()
     check(not creating.finished(), "Create waits")
     b.open_stdout(), b.open_stderr()
@@ -1462,32 +1500,36 @@ def a_late_reader_holds_up_nobody(w):
 
 @test
 def create_without_a_reader_ends_at_its_deadline(w):
-    t = w.task(stdio="out")
+    quick_one, t = w.task(container="quick"), w.task(stdio="out")
+    begin = time.monotonic()
+    quick_one.create()
+    seconds = 1 + 10 * (time.monotonic() - begin)  # many times what the runtime needs on this machine
     t.open_stdout()
     begin = time.monotonic()
-    # Long enough for the runtime on a busy machine, shorter than the limit without a deadline.
-    code, text = t.error("Create", **t.create_request(), timeout_nano=int(5e9))
+    code, text = t.error("Create", **t.create_request(), timeout_nano=int(seconds * 1e9))
     took = time.monotonic() - begin
     equal(code, DEADLINE_EXCEEDED, f"code of {text!r}")
     check(text.endswith("context deadline exceeded"), text)
-    check(4.9 <= took < 25, f"after {took:.1f} s")
+    check(took > seconds - 0.1, f"after {took:.1f} s of {seconds:.1f}")
     equal(t.error("State"), NOT_CREATED, "State")
+    quick_one.delete()
     t.delete_action()
-    until(lambda: not w.left_over_of_containers(), "nothing to be left")
+    w.until_gone()
 
 
 @test
+@long(30)
 def create_without_a_reader_gives_up_after_thirty_seconds(w):
     t = w.task(stdio="out")
     begin = time.monotonic()
-    code, text = t.create_send().error(60)
+    code, text = t.create_send().error()
     took = time.monotonic() - begin
-    check(29 <= took < 50, f"after {took:.1f} s")
+    check(took > 29, f"after {took:.1f} s")
     check(code in (UNKNOWN, DEADLINE_EXCEEDED), f"code {code}")
     contains(text, t.stdout, "text")
     equal(t.error("State"), NOT_CREATED, "State")
     t.delete_action()
-    until(lambda: not w.left_over_of_containers(), "nothing to be left")
+    w.until_gone()
     t.shutdown()
 
 
@@ -1514,13 +1556,14 @@ def a_full_fifo_stops_only_its_stream(w):
 
 @test
 def the_reader_goes_and_comes_back(w):
-    t = w.task(["sh", "-c", "echo one; read x; echo two; read x; echo three"], stdio="all").run()
+    t = w.task(["sh", "-c", "echo one; read x; echo two; : >/tmp/said; read x; echo three"], stdio="all").run()
     stdin = t.open_stdin()
     t.out.until(b"one\n")
     t.out.close()
     t.err.close()
     stdin.write(b"\n")
-    time.sleep(0.2)  # time to fail, if it fails when nobody reads
+    until(lambda: os.path.exists(f"/proc/{t.pid}/root/tmp/said"), "it to speak to nobody")
+    t.settle()
     equal(t.state()["status"], RUNNING, "State")
     t.out, t.err = t.open_stdout(), t.open_stderr()
     t.out.until(b"two\n")
@@ -1536,7 +1579,7 @@ def what_nobody_reads_waits_for_the_next_reader(w):
     t = w.task(["sh", "-c", "read x; yes line | head -c 300000; echo end"], stdio="all").run()
     t.out.close()
     t.open_stdin().write(b"\n")
-    time.sleep(0.3)  # the FIFO fills
+    until(lambda: bytes_in(t.stdout) > 60000, "the FIFO to be full")
     equal(t.state()["status"], RUNNING, "State")
     t.out = t.open_stdout()
     check(t.out.all() == b"line\n" * 60000 + b"end\n", "all of it")
@@ -1566,16 +1609,18 @@ def stdin_ends_only_by_closeio(w):
     first.write(b"one\n")
     t.out.until(b"one\n")
     first.close()
-    check(not t.out.at_eof(0.3), "a client that goes does not end stdin")
+    t.settle()  # a client that goes does not end stdin
     second = t.open_stdin()
     second.write(b"two\n")
     t.out.until(b"two\n")
     equal(t.call("CloseIO", stdin=True), {}, "CloseIO")
     second.write(b"three\n")
     t.out.until(b"three\n")
-    check(b"end" not in t.out.data and not t.out.at_eof(0.3), "a client that stays keeps it open")
+    t.settle()  # a client that stays keeps it open
+    second.write(b"four\n")
+    t.out.until(b"four\n")
     second.close()
-    equal(t.out.all(), b"one\ntwo\nthree\nend\n", "output")
+    equal(t.out.all(), b"one\ntwo\nthree\nfour\nend\n", "output")
     for _ in range(3):
         equal(t.call("CloseIO", stdin=True), {}, "CloseIO again")
     equal(t.wait()["exit_status"], 0, "status")
@@ -1665,7 +1710,7 @@ def a_missing_stream_is_null(w):
             t.out = t.open_stdout()
         if t.stderr:
             t.err = t.open_stderr()
-        t.pid = t.create_send().result(10)["pid"]
+        t.pid = t.create_send().result()["pid"]
         if t.stdin:
             t.open_stdin().close()
             t.call("CloseIO", stdin=True)

@@ -33,7 +33,7 @@ class Transcript:
 
     def __init__(self, binary):
         self.world = shim.World(binary)
-        self.lines, self.names = [], {}
+        self.lines, self.calls = [], []
         self.by_pid, self.by_time = {}, {}
         self.replace = [(self.world.shim, shim.SHIM_NAME),
                         (self.world.dir, "<dir>"), (os.path.dirname(self.world.dir), "<base>"),
@@ -80,7 +80,16 @@ class Transcript:
     # -- doing
 
     def task(self, *args, **more):
-        return self.world.task(*args, **more)
+        """A task whose requests are remembered, for the events they must cause."""
+        task = self.world.task(*args, **more)
+        send = task.send
+
+        def remembered(method, **fields):
+            call = send(method, **fields)
+            self.calls.append((method, fields, call))
+            return call
+        task.send = remembered
+        return task
 
     def outcome(self, call, timeout=PATIENCE):
         try:
@@ -111,14 +120,34 @@ class Transcript:
         except RpcError as e:
             self.say(f"Exec {task.id} {exec_id} -> error {e.code}: {e.text}")
 
+    def events_due(self, ended):
+        """How many events the requests cause that have succeeded, when all processes have ended or none."""
+        due = 0
+        for method, fields, call in self.calls:
+            try:
+                reply = call.result()
+            except (RpcError, Closed):
+                continue
+            exec_id = fields.get("exec_id")
+            due += method in ("Create", "Start", "Exec", "Pause", "Resume") or method == "Delete" and not exec_id
+            # A process to end, and not what is to be restored.
+            due += ended and method == ("Start" if exec_id else "Create") and reply["pid"] > 0
+        return due
+
+    def told(self):
+        """Those of the events that are compared. Not TaskOOM: on cgroup v1 the Go shim also tells it when a
+        cgroup is removed, if it is quick enough."""
+        return [e for e in self.world.events.events if e.topic != "/tasks/oom"]
+
+    def until_told(self, ended=True):
+        """The Go shim forgets the events that it has not got rid of when it goes."""
+        until(lambda: len(self.told()) >= self.events_due(ended), "all events")
+
     def shut_down(self, task):
-        """Shutdown, written down; waits for the daemon, whose events are all told then. The Go shim
-        sometimes closes the connection instead of replying; test_task.py sees to that. It also forgets
-        events it has not got rid of by then, so they are given a moment."""
-        pid, told = task.daemon(), -1
-        while told != len(self.world.events.events):
-            told = len(self.world.events.events)
-            time.sleep(0.2)
+        """Shutdown, written down; waits for the daemon. The Go shim sometimes closes the connection
+        instead of replying; test_task.py sees to that."""
+        pid = task.daemon()
+        self.until_told()
         result = self.outcome(task.send("Shutdown"))
         self.say("Shutdown", task.id, "->", "{}" if result == "connection closed" else result)
         until(lambda: not alive(pid), "the daemon to exit")
@@ -136,11 +165,8 @@ class Transcript:
                     pass
 
     def events(self):
-        """All events in their order. Not TaskOOM: on cgroup v1 the Go shim also tells it when a cgroup
-        is removed, if it is quick enough."""
-        for event in self.world.events.events:
-            if event.topic == "/tasks/oom":
-                continue
+        """All events in their order."""
+        for event in self.told():
             self.say(f"event {event.topic} {event.type}", self.message(event.fields))
             if event.envelope["namespace"] != self.world.namespace:
                 self.say("in namespace", event.envelope["namespace"])
@@ -164,7 +190,11 @@ class Transcript:
         self.say(f"delete {task.id} ->", reply)
 
     def left_over(self):
-        self.say("left over:", *(self.world.left_over_of_containers() or ["nothing"]))
+        try:
+            self.world.until_gone()
+        except Late:
+            pass
+        self.say("left over:", *(list(self.world.left_over_of_containers()) or ["nothing"]))
 
     def raw(self, conn, what, data, stream=None):
         stream = stream or conn.next_stream()
@@ -248,6 +278,7 @@ def termination(s):
     t = s.task()
     s.create(t)
     s.call(t, "Start")
+    s.until_told(ended=False)
     os.kill(t.daemon(), signal.SIGTERM)
     until(lambda: not alive(t.daemon()), "the daemon to exit")
     s.say("socket", os.path.exists(t.address))
@@ -415,6 +446,7 @@ def exit_statuses(s):
         t = s.task(container=f"signal{int(number)}", pid="host")
         s.create(t)
         s.call(t, "Start")
+        t.until_its_program_runs()
         s.call(t, "Kill", signal=int(number))
         s.call(t, "Wait")
         s.call(t, "Delete")
@@ -487,7 +519,7 @@ def streams(s):
     stdin.write(b"one\n")
     s.say("output", t.out.until(b"one\n"))
     stdin.close()
-    s.say("end after the client went", t.out.at_eof(0.3))
+    t.settle()  # that a client has gone ends nothing
     stdin = t.open_stdin()
     s.call(t, "CloseIO", stdin=True)
     stdin.write(b"two\n")
@@ -543,9 +575,15 @@ def create_failures(s):
 
 @scenario
 def create_deadline(s):
-    """Nobody reads stdout. The deadline leaves the runtime the time it needs on a busy machine."""
+    """Nobody reads stdout. The deadline leaves the runtime many times what it needs on this machine."""
+    u = s.task(container="quick")
+    begin = time.monotonic()
+    s.create(u)
+    seconds = 1 + 10 * (time.monotonic() - begin)
+    s.call(u, "Delete")
+    s.shut_down(u)
     t = s.task(stdio="out")
-    s.call(t, "Create", timeout_nano=int(4e9), **t.create_request())
+    s.call(t, "Create", timeout_nano=int(seconds * 1e9), **t.create_request())
     s.call(t, "State")
     s.delete_action(t)
     s.left_over()
