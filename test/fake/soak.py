@@ -13,7 +13,7 @@ import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.realpath(__file__)), "../shim/client"))
 
-from shim import RUNTIME, SANITIZED, World, children, fds, make_room_for_crun, read_file, until  # noqa: E402
+from shim import RUNTIME, SANITIZED, World, children, fds, make_room_for_crun, read_file, sockets, until  # noqa: E402
 
 LANES, EXECS = 4, 8
 GROUP = {"io.kubernetes.cri.sandbox-id": "pod"}
@@ -27,6 +27,13 @@ def private_kb(pid):
 def wake_ups(pid):
     return sum(int(line.split()[1]) for line in read_file(f"/proc/{pid}/status").splitlines()
                if "ctxt_switches" in line)
+
+
+def sleeps(pid):
+    """Has it nothing to do, and is it waiting for nothing that comes by itself? Its timers are shorter."""
+    before = wake_ups(pid)
+    time.sleep(1.5)
+    return wake_ups(pid) == before
 
 
 class Soak:
@@ -81,7 +88,8 @@ class Soak:
         for thread in lanes:
             thread.join()
         until(lambda: children(self.pid) == [self.keep.pid], "its children to be reaped")
-        time.sleep(3)  # its connection to containerd goes, and memory is given back
+        until(lambda: sockets(self.pid) == 2, "only our connection to be left, and where it listens")
+        until(lambda: sleeps(self.pid), "it to fall asleep, with its memory given back")
         return private_kb(self.pid), len(fds(self.pid))
 
 

@@ -137,10 +137,11 @@ static inline struct ask *ask_create_with(int64_t timeout_ms, const char *id,
 }
 
 /* With something to be mounted as its rootfs. */
-static inline struct ask *ask_create_mounted(const char *id, const char *type, const char *source)
+static inline struct ask *ask_create_mounted(const char *id, const char *type, const char *source,
+					     const char *option, const char *another)
 {
 	char mount_[700];
-	size_t n = put_mount(mount_, type, source, "rbind", "ro");
+	size_t n = put_mount(mount_, type, source, option, another);
 
 	return ask_create_more(0, id, (struct streams){0}, (struct view){mount_, n},
 			       (struct view){0});

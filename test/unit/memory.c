@@ -168,7 +168,8 @@ static void failed_creates(void)
 	runtime_fails("create", "no");
 	assert_int_equal(await(ask_create("c"))->code, CODE_UNKNOWN);
 	runtime_works("create");
-	assert_int_equal(await(ask_create_mounted("c", "nonsense", "/source"))->code, CODE_UNKNOWN);
+	assert_int_equal(await(ask_create_mounted("c", "nonsense", "/source", "rbind", "ro"))->code,
+			 CODE_UNKNOWN);
 	assert_int_equal(await(ask_create_streams((struct streams){.out = "nonsense://x"}))->code,
 			 CODE_UNKNOWN);
 	assert_int_equal(await(ask_create_streams((struct streams){.out = "/dev/null",
@@ -382,7 +383,7 @@ static void a_rootfs(void)
 	mkdir(in_tmp("layer"), 0755);
 	mkdir(in_tmp("c"), 0755);
 	mkdir(in_tmp("c/rootfs"), 0755);
-	assert_ok(ask_create_mounted("c", "bind", in_tmp("layer")));
+	assert_ok(ask_create_mounted("c", "bind", in_tmp("layer"), "rbind", "ro"));
 	assert_int_equal(file_write(in_tmp("c/rootfs/x"), VIEW("x"), 0644), -EROFS);
 	removed("c");
 	assert_int_equal(rmdir(in_tmp("c/rootfs")), 0);

@@ -1165,7 +1165,7 @@ static void limit_of_unmounting(void **state)
 			gate_close("create");
 		}
 		make_file("calls", "", 0644);
-		asked = ask_create_mounted(ids[i], "tmpfs", "none");
+		asked = ask_create_mounted(ids[i], "tmpfs", "none", NULL, NULL);
 		if (fails)
 			until(called("create"));
 		else
