@@ -55,7 +55,9 @@ endef
 
 $(eval $(call flavour,asan,$(SANITIZE)))
 $(eval $(call flavour,valgrind,))
-$(eval $(call flavour,coverage,--coverage))
+# In a child of vfork(2) gcc's own execve(2) would write the counters, and the parent not any more.
+COUNT = --coverage -fno-builtin-execve
+$(eval $(call flavour,coverage,$(COUNT)))
 
 unit: $(UNIT:%=$(B)/asan/unit-%)
 
@@ -80,7 +82,7 @@ asan: $(addprefix $(B)/asan/,nanoshim nanoshim-faults planted)
 
 $(B)/coverage/nanoshim: $(PROGRAM:%=$(B)/coverage/%)
 	@echo "  LD $@"
-	@gcc --coverage -o $@ $^ -lprotobuf-nanopb
+	@gcc $(COUNT) -o $@ $^ -lprotobuf-nanopb
 
 coverage: deps-coverage
 	@$(MAKE) -s fake $(B)/coverage/nanoshim $(UNIT:%=$(B)/coverage/unit-%)
