@@ -32,7 +32,7 @@ PREFIX ?= /usr/local
 PYTHON = /usr/bin/python3
 
 # ---- the machine it is for -----------------------------------------------------------------------
-# Another one needs its cross compiler (make deps-cross) and has its musl and nanopb unpacked.
+# Another one needs its cross compiler (make deps-arch) and has its musl and nanopb unpacked.
 MACHINE := $(shell dpkg --print-architecture)
 ARCH = $(MACHINE)
 ARCHES = amd64 arm64 armhf i386 riscv64

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * options.c - how the sanitizers behave in the program that the integration tests run (make
- * test-asan): whatever the environment is, and wherever fd 2 leads, a finding is written to a file
- * in REPORTS, and the process ends.
+ * options.c - how the sanitizers behave in the program that the integration tests run (test/run
+ * asan): whatever the environment is, and wherever fd 2 leads, a finding is written to a file in
+ * REPORTS, and the process ends.
  */
 
 /* No leaks: the daemon has no heap. */

@@ -84,7 +84,7 @@ def main():
         print("1..1\nok 1 # SKIP the differences are those with runc")
         return 0
     if not os.path.exists(shim.GO_SHIM):
-        sys.exit(f"no {shim.GO_SHIM} to compare with: make deps")
+        sys.exit(f"no {shim.GO_SHIM} to compare with: make deps-test")
     names = args.names or list(transcript.SCENARIOS)
     same = shim.is_go(shim.SHIM)
     failed = 0
