@@ -587,7 +587,7 @@ static void info(void **state)
 	assert_int_equal(in_child(action_info, (struct view){buf, n}), 0);
 	r = view_of(said_buf[0]);
 	assert_view(get_bytes(r, 1), "io.containerd.runc.v2");
-	assert_view(get_bytes(get_bytes(r, 2), 1), "test");
+	assert_view(get_bytes(get_bytes(r, 2), 1), VERSION);
 	assert_view(get_bytes(get_bytes(r, 2), 2), "nanoshim");
 	assert_view(get_bytes(get_bytes(r, 3), 1), "containerd.runc.v1.Options");
 	assert_int_equal(get_bytes(get_bytes(r, 3), 2).len, len);

@@ -258,8 +258,9 @@ static void a_logger(void)
 	assert_ok(ask_about("Start", "c"));
 	removed("c");
 	snprintf(url, sizeof(url), "binary://%s", in_tmp("missing"));
-	assert_int_equal(await(ask_create_streams((struct streams){.out = url}))->code,
-			 CODE_UNKNOWN);
+	if (!EMULATED()) /* there nobody hears of a program that cannot be executed */
+		assert_int_equal(await(ask_create_streams((struct streams){.out = url}))->code,
+				 CODE_UNKNOWN);
 	snprintf(url, sizeof(url), "file://%s", in_tmp("output"));
 	assert_ok(ask_create_streams((struct streams){.out = url}));
 	removed("c");
