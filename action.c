@@ -121,10 +121,12 @@ static void read_bootstrap(struct bootstrap *b)
 		b->debug |= params.log_level <= -4;
 		while (field_next(&in, BootstrapParams_extensions_tag, &extension)) {
 			Extension e = {0};
+			Options options = {0};
 
+			/* Others are for somebody else. */
 			if (msg_decode(extension, &Extension_msg, &e) &&
-			    !options_decode(e.value.type_url, e.value.value, &b->options))
-				b->options = (Options){0}; /* an extension for somebody else */
+			    options_decode(e.value.type_url, e.value.value, &options))
+				b->options = options;
 		}
 	} else if (!msg_decode(in, &Any_msg, &any) ||
 		   !options_decode(any.type_url, any.value, &b->options)) {
@@ -248,8 +250,11 @@ int listen_at(const char *path)
 {
 	struct sockaddr_un address;
 	int fd = unix_socket(path, &address), err;
-	mode_t mask = umask(0177);
+	mode_t mask;
 
+	if (fd < 0)
+		return -1;
+	mask = umask(0177);
 	err = bind(fd, (struct sockaddr *)&address, sizeof(address)) < 0 ||
 			      listen(fd, SOMAXCONN) < 0
 		      ? errno
@@ -429,10 +434,10 @@ void action_start(void)
 			err = join_cgroup(pid, b.options.shim_cgroup);
 		if (pid > 0 && err == 0)
 			err = adjust_oom_score(pid);
-		if (pid > 0 && err < 0)
-			kill(pid, SIGKILL);
 		if (self.v1 && err == 0)
 			err = write_pid(pid);
+		if (pid > 0 && err < 0)
+			kill(pid, SIGKILL);
 	}
 	if (err < 0) {
 		if (listener >= 0)

@@ -267,6 +267,11 @@ static void bootstrap(void **state)
 	n += put_bytes(buf + n, 8, (struct view){extension, len});
 	assert_int_equal(in_child(show_bootstrap, (struct view){buf, n}), 0);
 	assert_string_equal(said_buf[0], "/other.sock /dir 1 /g");
+	/* What is for somebody else changes nothing. */
+	len = put_any(extension, 1, "some.other.Type", VIEW("\x1a\x02/x"));
+	n += put_bytes(buf + n, 8, (struct view){extension, len});
+	assert_int_equal(in_child(show_bootstrap, (struct view){buf, n}), 0);
+	assert_string_equal(said_buf[0], "/other.sock /dir 1 /g");
 	/* Of another container, or another namespace: then it is no parameters. */
 	cmdline.id = "d";
 	assert_int_equal(in_child(show_bootstrap, (struct view){buf, n}), 1);
@@ -695,11 +700,50 @@ static void start_action(void **state)
 	assert_int_equal(kill(view_int(view_of(file_text("shim.pid"))), 0), 0);
 }
 
+/* The one who started it has ended, so it is ours now: it was killed. */
+static void assert_daemon_killed(void)
+{
+	int status;
+
+	assert_true(waitpid(-1, &status, 0) > 0);
+	assert_true(WIFSIGNALED(status));
+	assert_int_equal(WTERMSIG(status), SIGKILL);
+}
+
+/* containerd would not know its pid. */
+static void start_without_a_pid_file(void **state)
+{
+	(void)state;
+	if (EMULATED())
+		skip();
+	make_file("config.json", "{}", 0644);
+	assert_int_equal(mkdir("shim.pid", 0755), 0);
+	self.v1 = true;
+	assert_int_equal(in_child(action_start, start_params("")), 1);
+	assert_string_equal(said_buf[0], "");
+	assert_daemon_killed();
+}
+
+static void no_descriptor_for_a_socket(void **state)
+{
+	struct rlimit before, none = {0, 0};
+
+	(void)state;
+	if (VALGRIND())
+		skip();
+	assert_int_equal(getrlimit(RLIMIT_NOFILE, &before), 0);
+	none.rlim_max = before.rlim_max;
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &none), 0);
+	errno = 0;
+	assert_int_equal(listen_at("s"), -1);
+	assert_int_equal(errno, EMFILE);
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &before), 0);
+}
+
 /* Its daemon cannot be where it should: then there is none. */
 static void start_in_a_wrong_cgroup(void **state)
 {
 	struct dir dir = {0};
-	int status;
 
 	(void)state;
 	if (EMULATED())
@@ -712,10 +756,7 @@ static void start_in_a_wrong_cgroup(void **state)
 	assert_true(dir.fd >= 0);
 	assert_null(dir_next(&dir)); /* no socket */
 	close(dir.fd);
-	/* The one who started it has ended: it is ours now. */
-	assert_true(waitpid(-1, &status, 0) > 0);
-	assert_true(WIFSIGNALED(status));
-	assert_int_equal(WTERMSIG(status), SIGKILL);
+	assert_daemon_killed();
 }
 
 int main(int argc, char **argv)
@@ -739,6 +780,8 @@ int main(int argc, char **argv)
 		ACTION_TEST(info),
 		ACTION_TEST(start_action),
 		ACTION_TEST(start_in_a_wrong_cgroup),
+		ACTION_TEST(start_without_a_pid_file),
+		ACTION_TEST(no_descriptor_for_a_socket),
 	};
 
 	if (argc > 1)
