@@ -62,10 +62,10 @@ void pid_path(const struct proc *p, struct text *t)
 {
 	const char *bundle = slots.containers[p->container].runtime.bundle;
 
-	if (!p->is_exec)
-		text_printf(t, "%s/init.pid", bundle);
-	else /* one called "init" must not take that name */
-		text_printf(t, "%s/%s%s.pid", bundle, strcmp(p->id, "init") == 0 ? "." : "", p->id);
+	bool taken = p->is_exec && (strcmp(p->id, "init") == 0 || strcmp(p->id, "shim") == 0);
+
+	/* init.pid and shim.pid are others' files; no other exec's name ends like that. */
+	text_printf(t, "%s/%s.pid%s", bundle, p->is_exec ? p->id : "init", taken ? ".exec" : "");
 }
 
 void exec_spec_path(const struct proc *p, struct text *t)

@@ -540,6 +540,29 @@ static void old_pid_files(void **state)
 	assert_error(ask_about("Start", "d/x"), CODE_UNKNOWN, message);
 }
 
+/* Whatever execs are called, each has a pid file of its own, and none that of init or the daemon. */
+static void names_of_pid_files(void **state)
+{
+	static const char *const ids[] = {"init", ".init", "shim", ".shim", "init.pid", "x"};
+	char path[COUNT(ids) + 2][300];
+
+	(void)state;
+	started("c");
+	for (size_t i = 0; i < COUNT(ids); i++) {
+		struct text t = TEXT(path[i]);
+		char name[64];
+
+		snprintf(name, sizeof(name), "c/%s", ids[i]);
+		assert_ok(ask_exec(name));
+		pid_path(the_exec("c", ids[i]), &t);
+	}
+	snprintf(path[COUNT(ids)], sizeof(path[0]), "%s", in_tmp("c/init.pid"));
+	snprintf(path[COUNT(ids) + 1], sizeof(path[0]), "%s", in_tmp("c/shim.pid"));
+	for (size_t i = 0; i < COUNT(path); i++)
+		for (size_t k = 0; k < i; k++)
+			assert_string_not_equal(path[i], path[k]);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -558,6 +581,7 @@ int main(void)
 		DAEMON_TEST(runtime_is_missing),
 		DAEMON_TEST(create_out_of_time),
 		DAEMON_TEST(old_pid_files),
+		DAEMON_TEST(names_of_pid_files),
 	};
 
 	close_others();
