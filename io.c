@@ -483,20 +483,24 @@ static int receive_fd(int from)
 		char space[CMSG_SPACE(sizeof(int))];
 	} control;
 	struct iovec iov = {name, sizeof(name)};
+	/* No room for a second one, which alignment would make: the kernel drops what does not fit. */
 	struct msghdr msg = {.msg_iov = &iov,
 			     .msg_iovlen = 1,
 			     .msg_control = &control,
-			     .msg_controllen = sizeof(control)};
+			     .msg_controllen = CMSG_LEN(sizeof(int))};
 	struct cmsghdr *c;
 	int fd = -1;
 
 	if (recvmsg(from, &msg, MSG_CMSG_CLOEXEC | MSG_DONTWAIT) < 0)
 		return -errno;
 	c = CMSG_FIRSTHDR(&msg);
-	if (!c || c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_RIGHTS ||
-	    c->cmsg_len != CMSG_LEN(sizeof(int)))
+	if (!c || c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_RIGHTS)
 		return -EBADMSG;
 	memcpy(&fd, CMSG_DATA(c), sizeof(fd));
+	if (msg.msg_flags & MSG_CTRUNC) {
+		fd_close(&fd);
+		return -EBADMSG;
+	}
 	return fd;
 }
 

@@ -842,14 +842,14 @@ static void logger_with_long_name(void **state)
 
 static int master, slave;
 
-/* What a runtime does with the socket it was given. */
-static void hand_over(int fd)
+/* What a runtime does with the socket it was given: it sends the descriptor, `times` over. */
+static void hand_over_times(int fd, unsigned int times)
 {
 	struct sockaddr_un at = {.sun_family = AF_UNIX};
 	struct text path = TEXT(at.sun_path);
 	union {
 		struct cmsghdr align;
-		char space[CMSG_SPACE(sizeof(int))];
+		char space[CMSG_SPACE(3 * sizeof(int))];
 	} control = {0};
 	struct iovec iov = {(char *)"/dev/ptmx", 9};
 	struct msghdr msg = {.msg_iov = &iov, .msg_iovlen = 1};
@@ -858,17 +858,23 @@ static void hand_over(int fd)
 
 	io_console_path(&io, &path);
 	assert_int_equal(connect(s, (struct sockaddr *)&at, sizeof(at)), 0);
-	if (fd >= 0) {
+	if (times > 0) {
 		msg.msg_control = &control;
-		msg.msg_controllen = sizeof(control);
+		msg.msg_controllen = CMSG_SPACE(times * sizeof(int));
 		c = CMSG_FIRSTHDR(&msg);
 		c->cmsg_level = SOL_SOCKET;
 		c->cmsg_type = SCM_RIGHTS;
-		c->cmsg_len = CMSG_LEN(sizeof(int));
-		memcpy(CMSG_DATA(c), &fd, sizeof(fd));
+		c->cmsg_len = CMSG_LEN(times * sizeof(int));
+		for (unsigned int i = 0; i < times; i++)
+			memcpy(CMSG_DATA(c) + i * sizeof(fd), &fd, sizeof(fd));
 	}
 	assert_int_equal(sendmsg(s, &msg, 0), 9);
 	close(s);
+}
+
+static void hand_over(int fd)
+{
+	hand_over_times(fd, 1);
 }
 
 static void make_terminal(void)
@@ -1042,6 +1048,25 @@ static void terminal_input_left_over(void **state)
 	fd_close(&slave);
 }
 
+/* More than one descriptor is no terminal, and none of them stays. */
+static void terminals_too_many(void **state)
+{
+	int null = open("/dev/null", O_RDWR | O_CLOEXEC);
+	unsigned int before = open_fds();
+
+	(void)state;
+	names.terminal = true;
+	for (unsigned int times = 2; times <= 3; times++) {
+		assert_int_equal(io_make(&io, &names, "id", &why), 0);
+		hand_over_times(null, times);
+		assert_int_equal(io_take_console(&io, &why), -EBADMSG);
+		io_close(&io);
+		io_init(&io);
+		assert_int_equal(open_fds(), before);
+	}
+	close(null);
+}
+
 static void terminal_not_handed_over(void **state)
 {
 	int null = open("/dev/null", O_RDWR | O_CLOEXEC);
@@ -1054,7 +1079,7 @@ static void terminal_not_handed_over(void **state)
 	io_close(&io);
 	io_init(&io);
 	assert_int_equal(io_make(&io, &names, "id", &why), 0);
-	hand_over(-1);
+	hand_over_times(-1, 0);
 	assert_int_equal(io_take_console(&io, &why), -EBADMSG);
 	io_close(&io);
 	io_init(&io);
@@ -1385,6 +1410,7 @@ int main(void)
 		IO_TEST(terminal_input_stuck_by_copy),
 		IO_TEST(terminal_input_left_over),
 		IO_TEST(terminal_not_handed_over),
+		IO_TEST(terminals_too_many),
 		IO_TEST(terminal_without_directory),
 		IO_TEST(terminal_without_names),
 		IO_TEST(closed_early),
