@@ -242,6 +242,7 @@ enum { CREATE_BEGIN, CREATE_LAUNCH, CREATE_UNDO, CREATE_UNMOUNT };
 void create_step(struct op *op)
 {
 	struct container *c = op->phase == CREATE_BEGIN ? begin(op) : op_container(op);
+	int err;
 
 	if (!c) {
 		verb_end(op);
@@ -267,15 +268,18 @@ void create_step(struct op *op)
 
 	case CREATE_UNDO:
 		if (run_failed(&op->run))
-			log_line(LOG_WARN, "%s: delete --force after a failed create failed",
-				 c->id);
+			log_line(LOG_WARN, "%s: delete --force failed", c->id);
+		op->limit = now + UMOUNT_LIMIT_MS;
 		/* fall through */
 	case CREATE_UNMOUNT:
-		if (container_unmount(c) == -EBUSY && now < op->limit) {
+		err = container_unmount(c);
+		if (err == -EBUSY && now < op->limit) {
 			op->timer = now + UMOUNT_RETRY_MS;
 			op_wait(op, CREATE_UNMOUNT, WAIT_TIME);
 			return;
 		}
+		if (err < 0)
+			log_line(LOG_WARN, "%s: failed rootfs umount: %s", c->id, errno_text(-err));
 		container_free(c);
 		verb_end(op);
 		return;

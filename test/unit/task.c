@@ -1200,6 +1200,36 @@ static void limit_of_unmounting(void **state)
 	}
 }
 
+/* However long the runtime takes to remove what it has made: the time for the rootfs comes then. */
+static void unmounting_after_a_slow_runtime(void **state)
+{
+	const struct ask *create;
+	int fd;
+
+	(void)state;
+	if (unshare(CLONE_NEWNS) < 0 || mount("", "/", "", MS_REC | MS_PRIVATE, "") < 0)
+		skip();
+	runtime_fails("create", "why not");
+	gate_close("create");
+	gate_close("delete");
+	create = ask_create_mounted("c", "tmpfs", "none", NULL, NULL);
+	until(called("create"));
+	fd = busy_rootfs("c");
+	gate_open("create");
+	until(called("delete"));
+	advance(5000);
+	gate_open("delete");
+	until(waits_for_time());
+	advance(UMOUNT_RETRY_MS);
+	for (int i = 0; i < 3; i++)
+		one_turn();
+	assert_false(create->answered);
+	close(fd);
+	advance(UMOUNT_RETRY_MS);
+	assert_error(create, CODE_UNKNOWN, "OCI runtime create failed: why not");
+	assert_int_equal(umount2(in_tmp("c/rootfs"), MNT_DETACH), -1);
+}
+
 /* Time while the daemon sleeps: it passes up to just before its end, and then to its end. */
 static unsigned int ticks;
 static bool acknowledged; /* by containerd, at the first tick */
@@ -1338,6 +1368,7 @@ int main(void)
 		DAEMON_TEST(limit_of_flushing),
 		DAEMON_TEST(limit_of_being_alone),
 		DAEMON_TEST(limit_of_unmounting),
+		DAEMON_TEST(unmounting_after_a_slow_runtime),
 	};
 
 	close_others();
