@@ -182,11 +182,11 @@ static void print_version(void)
 static void take_socket(void)
 {
 	struct text dir = TEXT(self.socket_dir);
-	char buf[160], *path = buf, *slash;
+	char buf[160], *slash;
+	const char *path = buf;
 	int fd = LISTEN_FD, on = 0;
 	socklen_t len = sizeof(on);
 
-	buf[0] = '\0';
 	if (cmdline.socket[0]) {
 		if (strlen(cmdline.socket) > SOCKET_PATH_MAX)
 			die("\"%s\": unix socket path too long (> %d)", cmdline.socket,
@@ -204,6 +204,8 @@ static void take_socket(void)
 		if (file_read("address", buf, sizeof(buf)) > 0 &&
 		    view_starts(view_of(buf), "unix://"))
 			path += strlen("unix://");
+		else
+			path = ""; /* no address, or one that is too long */
 	}
 	server_listen(fd, path);
 	text_add(&dir, path[0] ? view_of(path) : VIEW(SOCKET_DIR "/"));
@@ -332,7 +334,7 @@ static bool abandoned(void)
 	loop_want(bundle_watch, POLLIN, REF_BUNDLE, 0, 0);
 	if (!bundle_gone())
 		return false;
-	log_line(LOG_INFO, "no containers, no client, and the bundle is gone: leaving");
+	log_line(LOG_INFO, "no containers, no clients, no bundle: leaving");
 	return true;
 }
 
@@ -372,8 +374,7 @@ static void dispatch(const struct ref *ref)
 static void report(void)
 {
 	loop_report = false;
-	log_line(LOG_INFO,
-		 "%u containers, %u requests unfinished, %u peers behind with reading, events %s",
+	log_line(LOG_INFO, "%u containers, %u unfinished requests, %u slow peers, events %s",
 		 container_count(), ops_count(), server_pending(),
 		 event_idle() ? "sent" : "waiting");
 }
@@ -450,8 +451,7 @@ static void daemon_main(void)
 	event_init(getenv("TTRPC_ADDRESS"));
 	self.no_pivot = root_cannot_pivot();
 	if (self.no_pivot)
-		log_line(LOG_DEBUG,
-			 "the root file system cannot pivot: containers are made with --no-pivot");
+		log_line(LOG_DEBUG, "the root file system cannot pivot: --no-pivot is added");
 	while (!loop_terminate && !(task_shutdown && (self.v1 || container_count() == 0)) &&
 	       !abandoned())
 		turn();

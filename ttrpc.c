@@ -236,7 +236,7 @@ static void transmit_or_keep(struct conn *c, struct view v)
 	if (c->tx.len == 0)
 		v = transmit(c, v);
 	if (!c->dead && v.len > 0 && !backlog_add(&c->tx, v)) {
-		log_line(LOG_WARN, "a peer does not read its replies: connection closed");
+		log_line(LOG_WARN, "a client does not read its replies: closed");
 		c->dead = true;
 	}
 }

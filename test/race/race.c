@@ -1195,8 +1195,7 @@ static bool says_nothing(void)
 	bool found;
 
 	pthread_mutex_lock(&log_lock);
-	found = strstr(log_text, "0 containers, 0 requests unfinished, 0 peers behind with "
-				 "reading, events sent");
+	found = strstr(log_text, "0 containers, 0 unfinished requests, 0 slow peers, events sent");
 	pthread_mutex_unlock(&log_lock);
 	if (!found)
 		kill(daemon_pid, SIGUSR1);

@@ -233,6 +233,42 @@ static void log_opened(void **state)
 	assert_int_equal(chdir(back), 0);
 }
 
+/* The daemon's own socket is fd 3; the name it goes by stands in the bundle. */
+static void address_of_the_socket(void **state)
+{
+	char back[256], text[400];
+	int saved = fcntl(LISTEN_FD, F_DUPFD_CLOEXEC, 10), fd;
+
+	(void)state;
+	assert_non_null(getcwd(back, sizeof(back)));
+	assert_int_equal(chdir(tmp), 0);
+	for (size_t len = 100; len <= 300; len += 200) {
+		fd = unix_listen(in_tmp("s"), SOCK_NONBLOCK);
+		assert_true(fd >= 0);
+		if (fd != LISTEN_FD) {
+			assert_int_equal(dup2(fd, LISTEN_FD), LISTEN_FD);
+			close(fd);
+		}
+		memset(text, 'd', sizeof(text));
+		memcpy(text, "unix:///", 8);
+		memcpy(text + len - 2, "/s", 3);
+		make_file("address", text, 0644);
+		self.socket_dir[0] = '\0';
+		take_socket();
+		if (len > 160) /* no address of ours */
+			assert_string_equal(self.socket_dir, SOCKET_DIR);
+		else
+			assert_int_equal(strlen(self.socket_dir), len - 2 - 7);
+		server_close();
+		unlink(in_tmp("s"));
+	}
+	if (saved >= 0) {
+		dup2(saved, LISTEN_FD);
+		close(saved);
+	}
+	assert_int_equal(chdir(back), 0);
+}
+
 static void file_limit(void **state)
 {
 	struct rlimit before, is;
@@ -264,6 +300,7 @@ int main(void)
 		SHIM_TEST(notify_socket),
 		SHIM_TEST(pivot_root_as_wished),
 		SHIM_TEST(log_opened),
+		SHIM_TEST(address_of_the_socket),
 		SHIM_TEST(file_limit),
 	};
 
