@@ -5,9 +5,24 @@
  */
 #include "unit.h"
 
+#include <sys/file.h>
 #include <sys/prctl.h>
 
+/* What the kernel is asked for core scheduling is noted; a file "no-cores" has it refused. */
+static int noted_prctl(int option, unsigned long a, unsigned long b, unsigned long c,
+		       unsigned long d)
+{
+	char text[64];
+
+	snprintf(text, sizeof(text), "%d %lu %lu %lu %lu", option, a, b, c, d);
+	file_write("cores", view_of(text), 0644);
+	errno = ENODEV;
+	return access("no-cores", F_OK) == 0 ? -1 : 0;
+}
+
+#define prctl noted_prctl
 #include "../../action.c"
+#undef prctl
 
 static char said_buf[2][8192];
 
@@ -700,6 +715,53 @@ static void start_action(void **state)
 	assert_int_equal(kill(view_int(view_of(file_text("shim.pid"))), 0), 0);
 }
 
+/* The daemon is the first of a core scheduling group, if containerd wants that. */
+static void start_with_cores_of_its_own(void **state)
+{
+	(void)state;
+	if (EMULATED())
+		skip();
+	make_file("config.json", "{}", 0644);
+	make_file("daemons", "", 0644);
+	setenv("SCHED_CORE", "", 1);
+	assert_int_equal(in_child(action_start, start_params("")), 0);
+	assert_int_equal(access("cores", F_OK), -1);
+	setenv("SCHED_CORE", "1", 1);
+	cmdline.id = "d"; /* a daemon of its own */
+	params[2] = 'd';
+	assert_int_equal(in_child(action_start, (struct view){0}), 0);
+	assert_string_equal(file_text("cores"), "62 1 0 2 0");
+	make_file("no-cores", "", 0644);
+	cmdline.id = "e";
+	assert_int_equal(in_child(action_start, (struct view){0}), 1);
+	assert_string_equal(said_buf[1],
+			    "io.containerd.runc.v2: enable sched core support: no such device");
+	unsetenv("SCHED_CORE");
+}
+
+/* Starters of the same group take turns. */
+static void sockets_are_locked(void **state)
+{
+	int status, lock;
+	pid_t pid;
+
+	(void)state;
+	assert_int_equal(mkdir("dir", 0711), 0);
+	lock = open("dir", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	assert_int_equal(flock(lock, LOCK_EX), 0);
+	pid = fork();
+	if (pid == 0) {
+		close(lock); /* or it would be its own, too */
+		_exit(claim_socket("dir/s") < 0);
+	}
+	await_that(is_asleep(pid));
+	assert_int_equal(access("dir/s", F_OK), -1);
+	close(lock);
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_int_equal(status, 0);
+	assert_int_equal(access("dir/s", F_OK), 0);
+}
+
 /* The one who started it has ended, so it is ours now: it was killed. */
 static void assert_daemon_killed(void)
 {
@@ -781,6 +843,8 @@ int main(int argc, char **argv)
 		ACTION_TEST(start_action),
 		ACTION_TEST(start_in_a_wrong_cgroup),
 		ACTION_TEST(start_without_a_pid_file),
+		ACTION_TEST(start_with_cores_of_its_own),
+		ACTION_TEST(sockets_are_locked),
 		ACTION_TEST(no_descriptor_for_a_socket),
 	};
 

@@ -179,6 +179,7 @@ static void rootfs_in_the_event(void **state)
 static void exec_without_a_reader(void **state)
 {
 	const struct ask *start;
+	struct view r;
 	char buf[512];
 	pid_t pid;
 
@@ -198,7 +199,16 @@ static void exec_without_a_reader(void **state)
 	until(kill(pid, 0) < 0);
 	until(event_idle());
 	assert_null(strstr(event_log, "exit c x")); /* it never was */
-	assert_ok(ask_about("Delete", "c/x"));
+	/* It is as it was before: nothing of the process that was killed is left in it. */
+	r = payload_of(assert_ok(ask_about("State", "c/x")));
+	assert_int_equal(get_number(r, 3, 0), 0);
+	assert_int_equal(get_number(r, 4, 0), 1);
+	assert_int_equal(get_number(r, 9, 0), 0);
+	assert_int_equal((int64_t)get_number(get_bytes(r, 10), 1, 0), SENTINEL_SECONDS);
+	r = payload_of(assert_ok(ask_about("Delete", "c/x")));
+	assert_int_equal(get_number(r, 1, 0), 0);
+	assert_int_equal(get_number(r, 2, 0), 0);
+	assert_int_equal((int64_t)get_number(get_bytes(r, 3), 1, 0), SENTINEL_SECONDS);
 }
 
 /* Whoever hears of an exit by Wait may ask containerd about it: that has been told before. */
